@@ -1,0 +1,8 @@
+"""Declare a metric once in SQL; get the batch path, the speed path, the serving table, the API and the page from it."""
+
+from headrace.declare.builder import Project, bar, csv, jsonl, line, number, parquet, table
+from headrace.flow.samples import Samples
+
+__version__ = "0.1.0"
+
+__all__ = ["Project", "Samples", "bar", "csv", "jsonl", "line", "number", "parquet", "table"]

@@ -1,0 +1,142 @@
+"""The lake on disk: Delta Lake tables. The engine writes the Parquet files; this file keeps their log."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import pyarrow.parquet as parquet
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema, Transaction
+from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
+
+from headrace.errors import ConflictError, OutsideError
+from headrace.ports import Snapshot
+
+
+class DeltaLake:
+    """Delta tables below one folder; a table's name is its path in it, as ``bronze/sales``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def snapshot(self, table: str, version: int | None = None) -> Snapshot | None:
+        found = self._open(table, version)
+        if found is None:
+            return None
+        root = self.folder / table
+        files = tuple(str(root / _relative(uri, root)) for uri in found.file_uris())
+        # Delta lists the newest file first; records read best in the order in which they came.
+        return Snapshot(found.version(), tuple(sorted(files)), found.transaction_version)
+
+    def new_file(self, table: str) -> str:
+        # Names sort by time, so that a scan of a table's files follows the order of its commits.
+        return str(self.folder / table / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.parquet")
+
+    def commit(
+        self,
+        table: str,
+        add: Sequence[tuple[str, int]],
+        *,
+        keep: Sequence[str] | None,
+        base: Snapshot | None,
+        transactions: Mapping[str, int] | None = None,
+    ) -> int:
+        root = self.folder / table
+        kept = set(keep if keep is not None else (base.files if base else ()))
+        now = int(time.time() * 1000)
+        old = set(base.files) if base else set()
+        returning = [(file, 0) for file in sorted(kept - old)]
+        adds = [_add(root, file, rows) for file, rows in (*add, *returning)]
+        removes = [RemoveAction(Path(file).name, True, now, None, {}) for file in sorted(old - kept)]
+        properties = CommitProperties(
+            max_commit_retries=0, app_transactions=[Transaction(name, number) for name, number in (transactions or {}).items()]
+        )
+        try:
+            if base is None:
+                if not adds:
+                    raise ValueError(f"the first commit of {table} needs a file")
+                schema = Schema.from_arrow(parquet.read_schema(add[0][0]))
+                create_table_with_add_actions(str(root), _nullable(schema), adds, commit_properties=properties)
+                return 0
+            found = self._open(table)
+            if found is None or found.version() != base.version:
+                raise ConflictError("HR0404", f"{table} changed while it was being written", help="headrace run")
+            schema = Schema.from_arrow(parquet.read_schema(add[0][0])) if add else found.schema()
+            hooks = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
+            found.create_write_transaction(
+                [*adds, *removes], "append", _nullable(schema), commit_properties=properties, post_commithook_properties=hooks
+            )
+        except DeltaError as error:
+            if "already exists" in str(error) or "Failed to commit" in str(error) or "conflict" in str(error).lower():
+                raise ConflictError("HR0404", f"{table} changed while it was being written", help="headrace run") from None
+            raise OutsideError("HR0407", f"{table}: {error}") from None
+        except OSError as error:
+            full = "No space left" in str(error) or "File too large" in str(error)
+            raise OutsideError("HR0406" if full else "HR0407", f"{table}: {error}") from None
+        return base.version + 1
+
+    def tables(self) -> Sequence[str]:
+        logs = self.folder.glob("**/_delta_log")
+        return sorted(str(log.parent.relative_to(self.folder)) for log in logs)
+
+    def forget(self, table: str, keep_versions: Sequence[int], older_than_hours: float) -> int:
+        newest = self.snapshot(table)
+        if newest is None:
+            return 0
+        used = set(newest.files)
+        for version in keep_versions:
+            kept = self.snapshot(table, version)
+            used |= set(kept.files) if kept else set()
+        horizon = time.time() - older_than_hours * 3600
+        gone = 0
+        for file in (self.folder / table).glob("*.parquet"):
+            if str(file) not in used and file.stat().st_mtime < horizon:
+                file.unlink()
+                gone += 1
+        return gone
+
+    def _open(self, table: str, version: int | None = None) -> DeltaTable | None:
+        root = self.folder / table
+        if not (root / "_delta_log").is_dir():
+            return None
+        try:
+            return DeltaTable(str(root), version=version)
+        except TableNotFoundError:
+            return None
+        except DeltaError as error:
+            raise OutsideError("HR0407", f"{table}: {error}") from None
+
+
+def _add(root: Path, file: str, rows: int) -> AddAction:
+    if not rows:
+        rows = parquet.read_metadata(file).num_rows
+    # The file's own entry in its folder must be on disk before the log names it.
+    _sync_folder(root)
+    stats = json.dumps({"numRecords": rows})
+    return AddAction(Path(file).name, os.path.getsize(file), {}, int(os.path.getmtime(file) * 1000), True, stats)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _nullable(schema: Schema) -> Schema:
+    """The schema with every column nullable: what a file happens to hold is not a promise of the table."""
+    from deltalake import Field
+
+    return Schema([Field(f.name, f.type, nullable=True) for f in schema.fields])
+
+
+def _relative(uri: str, root: Path) -> str:
+    path = unquote(urlparse(uri).path) if uri.startswith("file:") else uri
+    return os.path.relpath(path, root)

@@ -1,0 +1,104 @@
+"""The embedded engine: DuckDB over Parquet and Arrow."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from headrace.errors import ContractError, DeclarationError, OutsideError
+
+Row = tuple[Any, ...]
+
+
+class DuckDBEngine:
+    """One connection to an in-memory DuckDB that reads only what it is offered.
+
+    ``memory`` is DuckDB's own limit, as ``'512MB'``; ``spill`` the folder that it may use beyond it.
+    """
+
+    def __init__(self, *, memory: str = "640MB", threads: int | None = None, spill: str = "") -> None:
+        config: dict[str, str | bool | int | float | list[str]] = {"memory_limit": memory, "autoinstall_known_extensions": False}
+        if threads:
+            config["threads"] = threads
+        if spill:
+            config["temp_directory"] = spill
+        self._connection = duckdb.connect(config=config)
+        self._connection.execute("SET timezone = 'UTC'")
+
+    def describe(self, sql: str) -> Sequence[tuple[str, str]]:
+        try:
+            return [(row[0], row[1]) for row in self._connection.execute(f"DESCRIBE {sql}").fetchall()]
+        except duckdb.Error as error:
+            raise DeclarationError("HR0204", _reason(error), help=_hint(error)) from None
+
+    def define(self, name: str, sql: str) -> None:
+        self._run(f'CREATE OR REPLACE TEMP VIEW "{name}" AS {sql}')
+
+    def offer(self, name: str, batches: pa.RecordBatchReader | pa.Table) -> None:
+        self._connection.register(name, batches)
+
+    def keep(self, name: str, sql: str) -> None:
+        self._run(f'CREATE OR REPLACE TEMP TABLE "{name}" AS {sql}')
+
+    def rows(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
+        return list(self._run(sql, values).fetchall())
+
+    def batches(self, sql: str, size: int = 10_000) -> Iterator[list[Row]]:
+        cursor = self._connection.cursor()
+        try:
+            result = cursor.execute(sql)
+            while rows := result.fetchmany(size):
+                yield rows
+        except duckdb.Error as error:
+            raise _translated(error) from None
+        finally:
+            cursor.close()
+
+    def write(self, sql: str, path: str) -> int:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        result = self._run(f"COPY ({sql}) TO '{path.replace(chr(39), chr(39) * 2)}' (FORMAT parquet, COMPRESSION snappy)").fetchone()
+        with open(path, "rb") as written:
+            os.fsync(written.fileno())
+        return int(result[0]) if result else 0
+
+    def scan(self, files: Sequence[str], columns: Sequence[tuple[str, str]]) -> str:
+        if not files:
+            return "(SELECT " + ", ".join(f'CAST(NULL AS {type}) AS "{name}"' for name, type in columns) + " WHERE false)"
+        listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+        return f"read_parquet([{listed}], union_by_name = true)" if len(files) > 1 else f"read_parquet([{listed}])"
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _run(self, sql: str, values: Sequence[object] = ()) -> Any:
+        try:
+            return self._connection.execute(sql, list(values)) if values else self._connection.execute(sql)
+        except duckdb.Error as error:
+            raise _translated(error) from None
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).split("\n\nLINE")[0].split("\nLINE")[0].strip()
+    first = text.split("\n")[0]
+    return re.sub(r"^\w+( \w+)? Error: ", "", first)
+
+
+def _hint(error: Exception) -> str:
+    found = re.search(r"Candidate bindings: (.+)", str(error))
+    return f"did you mean {found[1].split(chr(10))[0]}?" if found else ""
+
+
+def _translated(error: Exception) -> Exception:
+    text = str(error)
+    if "No space left" in text or "disk full" in text.lower() or "File too large" in text:
+        return OutsideError("HR0406", f"no space left: {_reason(error)}")
+    if isinstance(error, (duckdb.ConversionException, duckdb.OutOfRangeException)):
+        return ContractError("HR0304", _reason(error))
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return OutsideError("HR0407", _reason(error), help="raise engine.memory in headrace.toml")
+    return OutsideError("HR0407", _reason(error))

@@ -1,0 +1,174 @@
+"""The embedded store: SQLite in WAL mode. A table a serving table, its primary key the serving key and the slot."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from headrace.errors import OutsideError
+from headrace.model.serving import ServingTable
+from headrace.model.types import INTEGERS, Type
+
+Row = tuple[Any, ...]
+BATCH = 20_000
+
+
+class SQLiteStore:
+    """Serving tables and control rows in one file; a connection a thread, opened at first use."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._local = threading.local()
+        self._statements: dict[tuple[str, bool, bool, bool, bool, bool, bool], str] = {}
+
+    def compare_and_set(self, name: str, old: str | None, new: str) -> bool:
+        with self._writing() as connection:
+            if old is None:
+                done = connection.execute("INSERT OR IGNORE INTO control (name, value) VALUES (?, ?)", (name, new))
+            else:
+                done = connection.execute("UPDATE control SET value = ? WHERE name = ? AND value = ?", (new, name, old))
+            return done.rowcount == 1
+
+    def control(self, name: str) -> str | None:
+        row = self._connection().execute("SELECT value FROM control WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def set_control(self, name: str, value: str) -> None:
+        with self._writing() as connection:
+            connection.execute("INSERT INTO control (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value))
+
+    def create(self, table: ServingTable) -> None:
+        columns = [f'"{c.name}" {_affinity(c.type)} NOT NULL' for c in table.key] + [f'"{p.name}" {_affinity(p.type)}' for p in table.parts]
+        key = ", ".join(f'"{c.name}"' for c in table.key)
+        with self._writing() as connection:
+            connection.execute(
+                f'CREATE TABLE IF NOT EXISTS "{table.name}" ({", ".join(columns)}, _records INTEGER NOT NULL, _slot INTEGER NOT NULL, '
+                f"_gen INTEGER NOT NULL, PRIMARY KEY ({key}{', ' if key else ''}_slot)) WITHOUT ROWID"
+            )
+
+    def put(self, table: ServingTable, rows: Iterable[Row]) -> int:
+        names = [*table.columns, "_slot", "_gen"]
+        quoted = ", ".join(f'"{n}"' for n in names)
+        key = ", ".join(f'"{c.name}"' for c in table.key)
+        others = ", ".join(f'"{n}" = excluded."{n}"' for n in names if n not in {c.name for c in table.key} | {"_slot"})
+        sql = (
+            f'INSERT INTO "{table.name}" ({quoted}) VALUES ({", ".join("?" * len(names))}) '
+            f"ON CONFLICT ({key}{', ' if key else ''}_slot) DO UPDATE SET {others} WHERE excluded._gen > _gen"
+        )
+        count = 0
+        pending: list[Row] = []
+        for row in rows:
+            pending.append(row)
+            if len(pending) == BATCH:
+                count += self._many(sql, pending)
+                pending = []
+        return count + (self._many(sql, pending) if pending else 0)
+
+    def fetch(
+        self,
+        table: ServingTable,
+        partition: Row,
+        bounds: tuple[Any, bool, Any, bool] = (None, True, None, True),
+        *,
+        reverse: bool = False,
+        after: Row | None = None,
+        limit: int | None = None,
+    ) -> Sequence[Row]:
+        low, low_in, high, high_in = bounds
+        shape = (table.name, low is None, low_in, high is None, high_in, reverse, after is None)
+        sql = self._statements.get(shape)
+        if sql is None:
+            sql = self._statements[shape] = _select(table, low is not None, low_in, high is not None, high_in, reverse, after is not None)
+        values = [*partition, *(v for v in (low, high) if v is not None), *(after or ()), -1 if limit is None else limit]
+        try:
+            return self._connection().execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise _outside(error) from None
+
+    @contextlib.contextmanager
+    def moment(self) -> Iterator[None]:
+        connection = self._connection()
+        connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            connection.execute("COMMIT")
+
+    def drop(self, table: str) -> None:
+        with self._writing() as connection:
+            connection.execute(f'DROP TABLE IF EXISTS "{table}"')
+
+    def physical(self) -> Sequence[str]:
+        rows = self._connection().execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'control' ORDER BY name").fetchall()
+        return [row[0] for row in rows]
+
+    def close(self) -> None:
+        connection = getattr(self._local, "connection", None)
+        if connection is not None:
+            connection.close()
+            self._local.connection = None
+
+    def _many(self, sql: str, rows: list[Row]) -> int:
+        with self._writing() as connection:
+            connection.executemany(sql, rows)
+        return len(rows)
+
+    def _connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                connection = sqlite3.connect(self.file, timeout=30, isolation_level=None, cached_statements=512)
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
+                connection.execute("CREATE TABLE IF NOT EXISTS control (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
+            except sqlite3.Error as error:
+                raise _outside(error) from None
+            self._local.connection = connection
+        return connection
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        connection = self._connection()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise _outside(error) from None
+
+
+def _select(table: ServingTable, low: bool, low_in: bool, high: bool, high_in: bool, reverse: bool, after: bool) -> str:
+    tests = [f'"{c.name}" = ?' for c in table.partition]
+    if low:
+        tests.append(f'"{table.clustering[0].name}" {">=" if low_in else ">"} ?')
+    if high:
+        tests.append(f'"{table.clustering[0].name}" {"<=" if high_in else "<"} ?')
+    key = [f'"{c.name}"' for c in table.clustering]
+    if after:
+        tests.append(f"({', '.join(key)}) {'<' if reverse else '>'} ({', '.join('?' * len(key))})")
+    order = ", ".join(f"{k} {'DESC' if reverse else 'ASC'}" for k in [*(f'"{c.name}"' for c in table.partition), *key, "_slot"])
+    columns = ", ".join(f'"{c}"' for c in table.columns)
+    where = f" WHERE {' AND '.join(tests)}" if tests else ""
+    return f'SELECT {columns}, _slot, _gen FROM "{table.name}"{where} ORDER BY {order} LIMIT ?'
+
+
+def _affinity(type: Type) -> str:
+    if type.name in INTEGERS or type.name == "BOOLEAN" or type.is_instant:
+        return "INTEGER"
+    return "REAL" if type.name == "DOUBLE" else "TEXT"
+
+
+def _outside(error: sqlite3.Error) -> OutsideError:
+    text = str(error)
+    if "disk is full" in text or "disk I/O error" in text:
+        return OutsideError("HR0406", f"the store cannot be written: {text}")
+    return OutsideError("HR0407", f"store: {text}", retry="locked" in text)

@@ -1,0 +1,222 @@
+"""What ``project.py`` is written with: sources, references, rules, flags, pins and pages."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+from headrace.errors import DeclarationError, Place, nearest
+from headrace.model.page import Page, Tile
+from headrace.model.source import Flag, Format, Repair, Rule, Source
+from headrace.model.types import NAMES, Column, parse_type
+
+IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,47}\Z")
+
+
+def csv(pattern: str, *, separator: str = ",", decimal: str = ".", encoding: str = "utf-8") -> Format:
+    """Comma-separated files with a header line; ``pattern`` is relative to the inbox. ``.gz`` files match too.
+
+    An empty field is NULL, ``""`` is the empty string. ``separator`` and ``decimal`` are one character each.
+    """
+    return Format("csv", pattern, separator, decimal, encoding)
+
+
+def jsonl(pattern: str) -> Format:
+    """One JSON object a line, UTF-8; a field that is absent is NULL. ``.gz`` files match too."""
+    return Format("jsonl", pattern)
+
+
+def parquet(pattern: str) -> Format:
+    """Parquet files; columns are found by name."""
+    return Format("parquet", pattern)
+
+
+def number(query: str, *, y: str, title: str = "", unit: str = "", **given: str) -> Tile:
+    """A tile with one figure: column ``y`` of the query's first row."""
+    return Tile("number", query, title or y, y=y, unit=unit, given=given)
+
+
+def line(query: str, *, x: str, y: str, by: str | None = None, title: str = "", unit: str = "", **given: str) -> Tile:
+    """A tile with a line of ``y`` over ``x``; one line per value of ``by``."""
+    return Tile("line", query, title or query, x, y, by, unit, given)
+
+
+def bar(query: str, *, x: str, y: str, by: str | None = None, title: str = "", unit: str = "", **given: str) -> Tile:
+    """A tile with a bar of ``y`` for each ``x``; stacked by ``by``."""
+    return Tile("bar", query, title or query, x, y, by, unit, given)
+
+
+def table(query: str, *, title: str = "", **given: str) -> Tile:
+    """A tile with the query's rows."""
+    return Tile("table", query, title or query, given=given)
+
+
+class SourceBuilder:
+    """A declared source, to which repairs, rules and flags are added. All three are SQL expressions over its columns;
+    ``raw.column`` is the value as sent."""
+
+    def __init__(self, project: Project, source: Source) -> None:
+        self._project = project
+        self.model = source
+
+    def repair(self, column: str, expression: str, reason: str) -> None:
+        """Replaces ``column`` by ``expression``, which sees the values as read (no other repair's result).
+        Where the value changes, the value before and ``reason`` are kept."""
+        place = _here()
+        if self.model.column(column) is None:
+            self._project.wrong("HR0103", f"{self.model.name} has no column '{column}' to repair", place)
+        elif any(r.column == column for r in self.model.repairs):
+            self._project.wrong("HR0103", f"{self.model.name}.{column} has two repairs", place, "write one expression")
+        self.model = replace(self.model, repairs=(*self.model.repairs, Repair(column, expression, reason, place)))
+
+    def rule(self, condition: str, reason: str) -> None:
+        """Sends a record for which ``condition`` is false to quarantine. NULL passes, as in a SQL CHECK."""
+        self.model = replace(self.model, rules=(*self.model.rules, Rule(condition, reason, _here())))
+
+    def flag(self, condition: str, reason: str) -> None:
+        """Marks a record for which ``condition`` is true; it is kept and counted."""
+        self.model = replace(self.model, flags=(*self.model.flags, Flag(condition, reason, _here())))
+
+
+class Project:
+    """A project's declarations. ``project.py`` makes one and names it ``project``."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.sources: list[SourceBuilder] = []
+        self.pages: list[Page] = []
+        self.pins: list[str] = []
+        self.errors: list[DeclarationError] = []
+        if not IDENTIFIER.match(name):
+            self.wrong("HR0103", f"'{name}' is not a project name", _here(), "lower-case letters, digits and _")
+
+    def source(
+        self,
+        name: str,
+        format: Format,
+        *,
+        id: str,
+        columns: str | Mapping[str, str],
+        event_time: str,
+        rename: Mapping[str, str] | None = None,
+        horizon: int = 1_000_000,
+        changed_file: Literal["new version", "reject"] = "new version",
+        doc: str = "",
+    ) -> SourceBuilder:
+        """Declares a source of facts.
+
+        ``id`` names the column or columns that identify an event: the same id again within ``horizon`` records of its
+        lane is a duplicate. ``columns`` gives names and SQL types, ``NOT NULL`` where a value is required: a mapping,
+        or one text as in CREATE TABLE. ``rename`` maps names in the files to names here. ``changed_file`` says what
+        happens when a landed file comes again with other bytes.
+        """
+        return self._add("fact", name, format, id, columns, event_time, rename, horizon, changed_file, None, doc)
+
+    def reference(
+        self,
+        name: str,
+        format: Format,
+        *,
+        key: str,
+        columns: str | Mapping[str, str],
+        valid_from: str | None = None,
+        event_time: str | None = None,
+        rename: Mapping[str, str] | None = None,
+        changed_file: Literal["new version", "reject"] = "new version",
+        doc: str = "",
+    ) -> SourceBuilder:
+        """Declares reference data: the latest version of each ``key`` stands; with ``valid_from``, the latest of each
+        key and ``valid_from``, and a column ``valid_to`` is derived from the next one."""
+        return self._add(
+            "reference", name, format, key, columns, event_time or valid_from, rename, 0, changed_file, valid_from, doc
+        )
+
+    def pin(self, name: str) -> None:
+        """Uses a batch-only mart as a fixed yardstick: what reads it becomes streamable, and is exact for the pinned
+        version until ``headrace run --refit``."""
+        self.pins.append(name)
+
+    def page(self, title: str, *tiles: Tile, **filters: str) -> None:
+        """Adds a page of tiles. ``filters`` are the first values of parameters that its queries share."""
+        self.pages.append(Page(title, tiles, filters, _here()))
+
+    def wrong(self, code: str, what: str, place: Place, help: str = "") -> None:
+        """Notes an error; all of them are raised together when the project is loaded."""
+        self.errors.append(DeclarationError(code, what, place=place, help=help))
+
+    def _add(
+        self,
+        role: Literal["fact", "reference"],
+        name: str,
+        format: Format,
+        identity: str,
+        columns: str | Mapping[str, str],
+        event_time: str | None,
+        rename: Mapping[str, str] | None,
+        horizon: int,
+        changed_file: Literal["new version", "reject"],
+        valid_from: str | None,
+        doc: str,
+    ) -> SourceBuilder:
+        place = _here()
+        if not IDENTIFIER.match(name):
+            self.wrong("HR0103", f"'{name}' is not a source name", place, "lower-case letters, digits and _, at most 48")
+        if any(s.model.name == name for s in self.sources):
+            self.wrong("HR0104", f"'{name}' is declared twice", place)
+        parsed = self._columns(name, columns, place)
+        names = {c.name for c in parsed}
+        ids = tuple(part.strip() for part in identity.split(","))
+        for what, wanted in (("id" if role == "fact" else "key", ids), ("event_time", (event_time,)), ("valid_from", (valid_from,))):
+            for column in wanted:
+                if column is not None and column not in names:
+                    self.wrong("HR0103", f"{name}: {what} names '{column}', which is not a column", place, nearest(column, names))
+        if changed_file not in ("new version", "reject"):
+            self.wrong("HR0103", f"{name}: changed_file is '{changed_file}'", place, "'new version' or 'reject'")
+        sent_as = {}
+        for theirs, ours in (rename or {}).items():
+            if ours not in names:
+                self.wrong("HR0103", f"{name}: rename gives '{ours}', which is not a column", place, nearest(ours, names))
+            sent_as[ours] = theirs
+        required = tuple(replace(c, nullable=c.nullable and c.name not in (*ids, valid_from)) for c in parsed)
+        builder = SourceBuilder(
+            self,
+            Source(name, role, format, required, ids, event_time, sent_as, horizon, changed_file, valid_from, place=place, doc=doc),
+        )
+        self.sources.append(builder)
+        return builder
+
+    def _columns(self, source: str, columns: str | Mapping[str, str], place: Place) -> list[Column]:
+        pairs: list[tuple[str, str]] = []
+        if isinstance(columns, str):
+            for item in re.split(r",(?![^(]*\))", columns):
+                words = item.split(None, 1)
+                if words:
+                    pairs.append((words[0], words[1] if len(words) > 1 else ""))
+        else:
+            pairs = list(columns.items())
+        parsed = []
+        for name, text in pairs:
+            bare = re.sub(r"\s+NOT\s+NULL\s*$", "", text, flags=re.IGNORECASE).strip()
+            type = parse_type(bare)
+            if not IDENTIFIER.match(name):
+                self.wrong("HR0103", f"{source}: '{name}' is not a column name", place, "lower-case letters, digits and _; use rename=")
+            elif type is None or type.name == "LIST":
+                self.wrong("HR0105", f"{source}.{name} has type '{bare}'", place, "one of " + ", ".join(NAMES))
+            elif any(c.name == name for c in parsed):
+                self.wrong("HR0104", f"{source}.{name} is declared twice", place)
+            else:
+                parsed.append(Column(name, type, nullable=bare == text.strip()))
+        return parsed
+
+
+def _here() -> Place:
+    """The line of ``project.py`` that called into this file."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    return Place(frame.f_code.co_filename, frame.f_lineno)
+
+

@@ -1,0 +1,286 @@
+"""A project folder read whole: every declaration and every SQL file, everything wrong at once."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from headrace.declare.builder import IDENTIFIER, Project
+from headrace.errors import DeclarationError, HeadraceError, Place, ProjectErrors, nearest
+from headrace.model.mart import Dataset, Mart
+from headrace.model.page import Page
+from headrace.model.project import LoadedProject
+from headrace.model.source import Source
+from headrace.model.types import Column, Type, parse_type
+from headrace.sql.dialect import Text
+from headrace.sql.judge import check_expressions, judge_sql, probe_sql
+from headrace.sql.mart import MartErrors, Relation, compile_mart
+from headrace.sql.query import Query, compile_query
+from headrace.sql.silver import compile_dataset, tables_of
+
+VERDICTS = "verdicts"
+
+
+def find(folder: Path) -> Path:
+    """The project folder that holds ``folder``; raises DeclarationError HR0101."""
+    for candidate in (folder, *folder.parents):
+        if (candidate / "project.py").is_file():
+            return candidate
+    raise DeclarationError("HR0101", f"no project.py in {folder} or above", help="cd into a project, or: headrace init DIR")
+
+
+def load(folder: Path, engine: Binder) -> LoadedProject:
+    """Reads a project; raises ProjectErrors with all that is wrong. ``engine`` is asked for names and types only."""
+    return _Loader(folder, engine).load()
+
+
+class Binder(Protocol):
+    """What knows names and types: the engine, asked without any data."""
+
+    def define(self, name: str, sql: str) -> None: ...
+
+    def describe(self, sql: str) -> Sequence[tuple[str, str]]: ...
+
+
+class _Loader:
+    def __init__(self, folder: Path, engine: Binder) -> None:
+        self.folder = folder
+        self.engine = engine
+        self.errors: list[DeclarationError] = []
+        self.relations: dict[str, Relation] = {}
+        self.datasets: dict[str, Dataset] = {}
+        self.marts: dict[str, Mart] = {}
+        self.queries: dict[str, Query] = {}
+
+    def load(self) -> LoadedProject:
+        project = self.run_declarations()
+        sources = {s.model.name: s.model for s in project.sources}
+        for source in sources.values():
+            self.add_source(source)
+        self.add_verdicts(sources)
+        self.read_tables(self.files("silver"), self.files("marts"))
+        for text in self.files("queries").values():
+            self.add_query(text)
+        for page in project.pages:
+            self.check_page(page)
+        for pin in project.pins:
+            if pin not in self.marts:
+                self.errors.append(DeclarationError("HR0103", f"pin('{pin}') names no mart", help=nearest(pin, self.marts)))
+        # What reads a table that has errors of its own is not wrong for that.
+        broken = {f.stem for kind in ("silver", "marts") for f in (self.folder / kind).glob("*.sql")} - set(self.datasets) - set(self.marts)
+        self.errors = [e for e in self.errors if not (e.code == "HR0203" and any(e.what == f"unknown table '{name}'" for name in broken))]
+        if self.errors:
+            raise ProjectErrors(sorted(self.errors, key=lambda e: (e.place.file, e.place.line, e.place.column) if e.place else ("", 0, 0)))
+        return LoadedProject(
+            project.name, self.folder, sources, self.datasets, self.marts, self.queries, tuple(project.pages), tuple(project.pins)
+        )
+
+    def run_declarations(self) -> Project:
+        file = self.folder / "project.py"
+        if not file.is_file():
+            raise DeclarationError("HR0101", f"no project.py in {self.folder}", help="headrace init DIR")
+        try:
+            names = runpy.run_path(str(file))
+        except HeadraceError:
+            raise
+        except Exception as error:  # the user's own code may raise anything
+            raise self.python_error(file, error) from None
+        project = names.get("project")
+        if not isinstance(project, Project):
+            raise DeclarationError("HR0102", "project.py does not make a Project named 'project'", place=Place("project.py"), help='project = Project("name")')
+        self.errors += [self.relative(e) for e in project.errors]
+        for builder in project.sources:
+            if builder.model.place.file == str(file):
+                builder.model = _relative_places(builder.model, file)
+        return project
+
+    def python_error(self, file: Path, error: Exception) -> DeclarationError:
+        lines = [f for f in traceback.extract_tb(sys.exc_info()[2]) if f.filename == str(file)]
+        line = error.lineno if isinstance(error, SyntaxError) else (lines[-1].lineno if lines else 0)
+        text = file.read_text().splitlines()[line - 1] if line else ""
+        return DeclarationError("HR0102", f"{type(error).__name__}: {error}", place=Place("project.py", line or 0, 1, text))
+
+    def relative(self, error: DeclarationError) -> DeclarationError:
+        if error.place is None or not Path(error.place.file).is_absolute():
+            return error
+        source = Path(error.place.file)
+        text = source.read_text().splitlines()[error.place.line - 1] if error.place.line else ""
+        return DeclarationError(error.code, error.what, place=Place(source.name, error.place.line, 1, text, max(len(text), 1)), help=error.help)
+
+    def files(self, kind: str) -> dict[str, Text]:
+        found = {}
+        for file in sorted((self.folder / kind).glob("*.sql")):
+            name = file.stem
+            if not IDENTIFIER.match(name):
+                place = Place(f"{kind}/{file.name}")
+                self.errors.append(DeclarationError("HR0103", f"'{name}' is not a name", place=place, help="lower-case letters, digits and _"))
+                continue
+            found[name] = Text(file.read_text(), Place(f"{kind}/{file.name}", 1))
+        return found
+
+    # Sources
+
+    def add_source(self, source: Source) -> None:
+        problems = check_expressions(source)
+        self.errors += problems
+        for repair in source.repairs:
+            if repair.column in source.identity:
+                self.errors.append(DeclarationError("HR0103", f"{source.name}.{repair.column} is part of the id and cannot be repaired", place=repair.place,
+                                                    help="quarantine it with a rule, and replay a corrected record"))  # fmt: skip
+        key: tuple[str, ...] = ()
+        valid = None
+        columns = source.columns
+        if source.role == "reference":
+            key = source.identity if source.valid_from is None else (*source.identity, source.valid_from)
+            if source.valid_from is not None:
+                started = source.column(source.valid_from)
+                valid = (source.valid_from, "valid_to")
+                if started is not None:
+                    columns = (*columns, Column("valid_to", started.type, nullable=False))
+        judged = (*source.columns, Column("quarantined", _type("BOOLEAN"), False), Column("reasons", _type("VARCHAR[]"), True))
+        if not problems:
+            self.engine.define("bronze_shape", _empty([(source.sent(c.name), "VARCHAR") for c in source.columns], _BRONZE))
+            try:
+                self.engine.describe(judge_sql(source, "bronze_shape", None))
+            except DeclarationError as error:
+                self.errors.append(self.blame(source, error))
+        unique = source.identity if source.role == "fact" else key
+        # A fact's id names its rows too, but within the horizon only: enough to cluster rows by, not to join on.
+        self.relations[source.name] = Relation(source.name, columns, source.role, key, valid, "", unique)
+        self.relations[f"{source.name}_judged"] = Relation(f"{source.name}_judged", judged, "judged", (), None, "", unique)
+        self.define(source.name)
+        self.define(f"{source.name}_judged")
+
+    def blame(self, source: Source, error: DeclarationError) -> DeclarationError:
+        """The declaration whose own expression the engine refuses."""
+        for place, sql in probe_sql(source, "bronze_shape"):
+            try:
+                self.engine.describe(sql)
+            except DeclarationError as found:
+                return self.relative(DeclarationError("HR0204", f"{source.name}: {found.what}", place=place, help=found.help))
+        return self.relative(DeclarationError("HR0204", f"{source.name}: {error.what}", place=source.place, help=error.help))
+
+    def add_verdicts(self, sources: Mapping[str, Source]) -> None:
+        names = [("source", "VARCHAR", False), ("day", "DATE", False), ("kind", "VARCHAR", False), ("reason", "VARCHAR", False)]
+        columns = tuple(Column(n, _type(t), nullable) for n, t, nullable in names)
+        if sources:
+            self.relations[VERDICTS] = Relation(VERDICTS, columns, "verdicts", ())
+            self.define(VERDICTS)
+
+    def define(self, name: str) -> None:
+        relation = self.relations[name]
+        self.engine.define(name, _empty([(c.name, str(c.type)) for c in relation.columns], _ORIGIN))
+
+    # Silver and marts
+
+    def read_tables(self, silver: Mapping[str, Text], marts: Mapping[str, Text]) -> None:
+        """Datasets and marts in the order in which they read each other."""
+        waiting: dict[str, tuple[Text, set[str]]] = {}
+        for name, text in [*silver.items(), *marts.items()]:
+            if name in self.relations or name in waiting:
+                self.errors.append(DeclarationError("HR0104", f"'{name}' is the name of something else already", place=text.place))
+                continue
+            try:
+                waiting[name] = (text, tables_of(text))
+            except DeclarationError as error:
+                self.errors.append(error)
+        while waiting:
+            ready = [name for name, (_, reads) in waiting.items() if not reads & set(waiting)]
+            if not ready:
+                for name, (text, reads) in waiting.items():
+                    circle = ", ".join(sorted(reads & set(waiting)))
+                    self.errors.append(DeclarationError("HR0216", f"'{name}' and {circle} read each other", place=text.place))
+                return
+            for name in ready:
+                text, _ = waiting.pop(name)
+                try:
+                    if name in silver:
+                        self.add_dataset(name, text)
+                    else:
+                        self.add_mart(name, text)
+                except MartErrors as failed:
+                    self.errors += failed.errors
+                except DeclarationError as error:
+                    self.errors.append(error)
+
+    def add_dataset(self, name: str, text: Text) -> None:
+        dataset = compile_dataset(name, text, self.relations, self.engine.describe)
+        self.datasets[name] = dataset
+        self.relations[name] = Relation(name, dataset.columns, "dataset", (), None, dataset.batch_only)
+        self.define(name)
+
+    def add_mart(self, name: str, text: Text) -> None:
+        mart = compile_mart(name, text, self.relations, self.engine.describe)
+        self.marts[name] = mart
+        columns = (*mart.grain, *(Column(m.name, m.type) for m in mart.measures))
+        reason = f"'{name}' is a mart, whose values change as records come"
+        self.relations[name] = Relation(name, columns, "mart", tuple(c.name for c in mart.grain), None, mart.batch_only or reason)
+        self.define(name)
+
+    # Queries and pages
+
+    def add_query(self, text: Text) -> None:
+        name = Path(text.place.file).stem
+        rows = {n: r for n, r in self.relations.items() if r.kind in ("fact", "reference", "dataset")}
+        try:
+            self.queries[name] = compile_query(name, text, self.marts, rows)
+        except MartErrors as failed:
+            self.errors += failed.errors
+        except DeclarationError as error:
+            self.errors.append(error)
+
+    def check_page(self, page: Page) -> None:
+        for tile in page.tiles:
+            query = self.queries.get(tile.query)
+            if query is None:
+                if not (self.folder / "queries" / f"{tile.query}.sql").is_file():
+                    known = [f.stem for f in (self.folder / "queries").glob("*.sql")]
+                    self.page_error(page, f"a tile shows '{tile.query}', which is no query", nearest(tile.query, known))
+                continue
+            names = [c.name for c in query.columns]
+            for column in (tile.x, tile.y, tile.by):
+                if column is not None and column not in names:
+                    self.page_error(page, f"query '{tile.query}' has no column '{column}'", nearest(column, names))
+            parameters = [p.name for p in query.parameters]
+            for given in tile.given:
+                if given not in parameters:
+                    self.page_error(page, f"query '{tile.query}' has no parameter '{given}'", nearest(given, parameters))
+
+    def page_error(self, page: Page, what: str, help: str) -> None:
+        self.errors.append(self.relative(DeclarationError("HR0106", f"page '{page.title}': {what}", place=page.place, help=help)))
+
+
+_BRONZE = [("_file", "VARCHAR"), ("_row", "BIGINT"), ("_lane", "VARCHAR"), ("_offset", "BIGINT"), ("_landed_at", "TIMESTAMPTZ"), ("_error", "VARCHAR")]
+_ORIGIN = [("_lane", "VARCHAR"), ("_offset", "BIGINT")]
+
+
+def _empty(columns: list[tuple[str, str]], more: list[tuple[str, str]]) -> str:
+    """A SELECT of no rows with these columns. Origins are hidden from ``SELECT *`` only by not being asked for."""
+    return "SELECT " + ", ".join(f'CAST(NULL AS {type}) AS "{name}"' for name, type in [*columns, *more]) + " WHERE false"
+
+
+def _type(text: str) -> Type:
+    found = parse_type(text)
+    assert found is not None
+    return found
+
+
+def _relative_places(source: Source, file: Path) -> Source:
+    lines = file.read_text().splitlines()
+
+    def short(place: Place) -> Place:
+        text = lines[place.line - 1] if 0 < place.line <= len(lines) else ""
+        return Place(file.name, place.line, len(text) - len(text.lstrip()) + 1, text, len(text.strip()) or 1)
+
+    return replace(
+        source,
+        place=short(source.place),
+        repairs=tuple(replace(r, place=short(r.place)) for r in source.repairs),
+        rules=tuple(replace(r, place=short(r.place)) for r in source.rules),
+        flags=tuple(replace(f, place=short(f.place)) for f in source.flags),
+    )

@@ -1,0 +1,77 @@
+"""aggregate: each mart's parts, incremental by cut where they merge and nothing but new records changed, whole otherwise."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from headrace.flow.relations import Relations
+from headrace.model.mart import Mart
+from headrace.model.run import Step
+from headrace.ports import Engine, Lake, Observer
+from headrace.seam.generation import MartState
+
+PIECES = 8
+"""Appended pieces of a mart before they are merged into one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregated:
+    """What became of a mart: its new state, its files, and the piece that holds what was added (None: all is new)."""
+
+    state: MartState
+    files: tuple[str, ...]
+    change: str
+    """nothing | added | whole"""
+    piece: str | None = None
+
+
+def aggregate(mart: Mart, relations: Relations, lake: Lake, engine: Engine, observer: Observer, before: MartState | None,
+              known: Mapping[str, str], *, full: bool) -> tuple[Step, Aggregated]:  # fmt: skip
+    """Brings one mart to the relations' ends. ``before`` is its state in the generation that answers; ``known`` the
+    content hash of every mart that comes before it."""
+    started = time.monotonic()
+    step = Step("aggregate", mart.name)
+    definition = relations.mart_definition(mart, known)
+    lanes = relations.lanes(mart.name)
+    table = f"gold/{mart.name}"
+    same = before is not None and before.definition == definition and not full
+    if before is not None and same and dict(before.lanes) == lanes:
+        found = lake.snapshot(table, before.version)
+        return step, Aggregated(before, found.files if found else (), "nothing")
+    observer.begin("aggregate", mart.name)
+    newest = lake.snapshot(table)
+    path = lake.new_file(table)
+    added = before is not None and same and mart.mergeable and not mart.batch_only and not _reads_references(mart, relations)
+    if before is not None and added:
+        relations.define(first=before.lanes)
+        rows = engine.write(mart.parts_sql, path)
+        relations.define()
+        base = lake.snapshot(table, before.version)
+        files = base.files if base else ()
+        keep: tuple[str, ...] = files
+        new = [(path, rows)]
+        if len(files) >= PIECES:
+            relations.define_mart(mart, (*files, path))
+            merged = lake.new_file(table)
+            new = [(merged, engine.write(f'SELECT * FROM "{mart.name}__parts"', merged))]
+            keep = ()
+        version = lake.commit(table, new, keep=keep, base=newest)
+        result = Aggregated(MartState(version, definition, lanes), (*keep, *(f for f, _ in new)), "added", path)
+    else:
+        rows = engine.write(mart.parts_sql, path)
+        version = lake.commit(table, [(path, rows)], keep=(), base=newest)
+        result = Aggregated(MartState(version, definition, lanes), (path,), "whole")
+    step.counts = {"groups": rows}
+    step.note = "" if before is None else ("added" if added else "whole")
+    step.seconds = time.monotonic() - started
+    observer.end("aggregate", mart.name, step.counts, step.seconds, step.note)
+    return step, result
+
+
+def _reads_references(mart: Mart, relations: Relations) -> bool:
+    """Whether rows of a reference are counted themselves (not only joined): those cannot be read from an offset on."""
+    return any(relations.counts_reference(name) for name in mart.rows_from)
+
+

@@ -1,0 +1,75 @@
+"""refine: bronze records become silver ones, each with its verdict; what fails a rule is quarantined with every reason."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+
+from headrace.flow.manifest import Landed, void_ranges
+from headrace.model.run import Step
+from headrace.model.source import Source
+from headrace.ports import Engine, Lake, Observer
+from headrace.sql.judge import bronze_columns, judge_sql, repeats_sql, silver_columns
+
+CONTRACT = "contract"
+"""The lake transaction that names the contract a silver table was judged by."""
+
+
+def contract_hash(source: Source, voids: list[tuple[int, int]]) -> int:
+    """A number that changes with whatever changes a verdict, or the records that count."""
+    text = judge_sql(source, "bronze", "repeats") + repeats_sql(source, "judged") + repr(voids)
+    return int(hashlib.sha256(text.encode()).hexdigest()[:15], 16)
+
+
+def refine(source: Source, lake: Lake, engine: Engine, observer: Observer, landed: list[Landed]) -> Step:
+    """Judges what bronze holds and silver does not; everything where the contract changed or the source is a reference."""
+    started = time.monotonic()
+    step = Step("refine", source.name)
+    bronze, silver = lake.snapshot(f"bronze/{source.name}"), lake.snapshot(f"silver/{source.name}")
+    voids = void_ranges(landed, source.name)
+    judged_by = contract_hash(source, voids)
+    end = (bronze.transaction(source.name) or 0) if bronze else 0
+    same = silver is not None and silver.transaction(CONTRACT) == judged_by
+    done = (silver.transaction(source.name) or 0) if silver is not None and same else 0
+    if bronze is None or (same and done == end):
+        return step
+    whole = source.role == "reference" or done == 0
+    first = 0 if whole else done
+    observer.begin("refine", source.name, end - first)
+    kept = f" AND NOT ({' OR '.join(f'(_offset >= {a} AND _offset < {b})' for a, b in voids)})" if voids else ""
+    scan = engine.scan(bronze.files, bronze_columns(source))
+    engine.define("to_judge", f"SELECT * FROM {scan} WHERE _offset >= {first} AND _offset < {end}{kept}")
+    repeats = _repeats(source, scan, kept, first, end, engine)
+    path = lake.new_file(f"silver/{source.name}")
+    rows = engine.write(judge_sql(source, "to_judge", repeats), path)
+    transactions = {source.name: end, CONTRACT: judged_by}
+    lake.commit(f"silver/{source.name}", [(path, rows)], keep=[] if whole else None, base=silver, transactions=transactions)
+    counted = engine.rows(
+        f"SELECT _verdict, count(*), count(_flags), count(_repairs) FROM {engine.scan([path], silver_columns(source))} GROUP BY ALL"
+    )
+    step.counts = {"landed": rows, "clean": 0, "quarantined": 0, "duplicate": 0, "superseded": 0, "unreadable": 0, "flagged": 0, "repaired": 0}
+    for verdict, count, flagged, repaired in counted:
+        step.counts[verdict] += count
+        step.counts["flagged"] += flagged
+        step.counts["repaired"] += repaired
+    step.note = "whole" if whole and silver is not None else ""
+    step.seconds = time.monotonic() - started
+    observer.end("refine", source.name, step.counts, step.seconds, step.note)
+    return step
+
+
+def _repeats(source: Source, scan: str, kept: str, first: int, end: int, engine: Engine) -> str | None:
+    """The name of a relation of duplicates or superseded records; None where no id occurs twice.
+
+    Ids are compared by a hash of the text that was sent first: only where two hashes are alike are records judged
+    twice, which for most runs is never. A conflict of hashes costs time, not correctness.
+    """
+    sent = ", ".join(f'"{source.sent(name)}"' for name in source.identity)
+    window = f"FROM {scan} WHERE _offset >= {max(first - source.horizon, 0)} AND _offset < {end} AND _error IS NULL{kept}"
+    engine.keep("alike", f"SELECT _id FROM (SELECT hash({sent}) AS _id {window}) GROUP BY _id HAVING count(*) > 1")
+    if engine.rows("SELECT count(*) FROM alike")[0][0] == 0:
+        return None
+    engine.define("candidates", f"SELECT * {window} AND hash({sent}) IN (SELECT _id FROM alike)")
+    engine.keep("candidates_judged", judge_sql(source, "candidates", None))
+    engine.keep("repeats", f"SELECT * FROM ({repeats_sql(source, 'candidates_judged')}) WHERE _offset >= {first}")
+    return "repeats"

@@ -1,0 +1,158 @@
+"""The relations that SQL files read, over silver and gold of one moment; and what each of them rests on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from headrace.model.mart import Mart
+from headrace.model.project import LoadedProject
+from headrace.model.serving import ServingTable
+from headrace.model.source import Source
+from headrace.ports import Engine, Lake
+from headrace.sql.gold import finished_sql, merged_sql, parts_columns
+from headrace.sql.judge import silver_columns
+
+VERDICTS = "verdicts"
+JUDGED = "_judged"
+FOREVER = "TIMESTAMP '9999-12-31'"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Offsets [first, end) of a lane."""
+
+    first: int
+    end: int
+
+
+class Relations:
+    """Defines the engine's views. ``end`` gives each source's end; ``contracts`` what its silver was judged by."""
+
+    def __init__(self, project: LoadedProject, lake: Lake, engine: Engine, end: Mapping[str, int], contracts: Mapping[str, int]) -> None:
+        self.project = project
+        self.lake = lake
+        self.engine = engine
+        self.end = end
+        self.contracts = contracts
+        self.gold: dict[str, tuple[str, ...]] = {}
+        self._files = {name: snapshot.files if (snapshot := lake.snapshot(f"silver/{name}")) else () for name in project.sources}
+
+    def define(self, first: Mapping[str, int] | None = None) -> None:
+        """Makes every source, dataset and mart readable. With ``first``, facts begin at that offset of their lane."""
+        for source in self.project.sources.values():
+            begin = (first or {}).get(source.name, 0)
+            self.engine.define(source.name, self._clean(source, begin))
+            self.engine.define(source.name + JUDGED, self._judged(source, begin))
+        if self.project.sources:
+            self.engine.define(VERDICTS, " UNION ALL ".join(self._verdicts(s, (first or {}).get(s.name, 0)) for s in self.project.sources.values()))
+        self._define_datasets()
+
+    def define_mart(self, mart: Mart, files: tuple[str, ...]) -> None:
+        """Makes a mart's finished values readable by its name, and its merged parts as ``<name>__parts``."""
+        self.gold[mart.name] = files
+        scan = self.engine.scan(files, parts_columns(mart))
+        self.engine.define(f"{mart.name}__parts", merged_sql(mart, scan))
+        self.engine.define(mart.name, finished_sql(mart, f"{mart.name}__parts"))
+        self._define_datasets()
+
+    def _define_datasets(self) -> None:
+        """Makes those datasets readable whose marts, if they read any, are."""
+        ready = {*self.project.sources, *(s + JUDGED for s in self.project.sources), VERDICTS, *self.gold}
+        for dataset in self.project.datasets.values():
+            if ready.issuperset(dataset.inputs):
+                self.engine.define(dataset.name, dataset.sql)
+                ready.add(dataset.name)
+
+    def _silver(self, source: Source, first: int) -> str:
+        scan = self.engine.scan(self._files[source.name], silver_columns(source))
+        if first == 0 and source.name in self.end:
+            return f"{scan} WHERE _offset < {self.end[source.name]}"
+        return f"{scan} WHERE _offset >= {first} AND _offset < {self.end.get(source.name, 0)}"
+
+    def _clean(self, source: Source, first: int) -> str:
+        columns = ", ".join(c.name for c in source.columns)
+        if source.role == "reference":
+            first = 0  # a reference is joined: all of it, whatever part of the facts is read
+        clean = f"SELECT {columns}, _lane, _offset FROM {self._silver(source, first)} AND _verdict = 'clean'"
+        if source.valid_from is None:
+            return clean
+        started = source.column(source.valid_from)
+        kind = started.type if started else "TIMESTAMP"
+        following = f"lead({source.valid_from}) OVER (PARTITION BY {', '.join(source.identity)} ORDER BY {source.valid_from})"
+        return f"SELECT *, coalesce({following}, CAST({FOREVER} AS {kind})) AS valid_to FROM ({clean})"
+
+    def _judged(self, source: Source, first: int) -> str:
+        columns = ", ".join(c.name for c in source.columns)
+        return (
+            f"SELECT {columns}, _verdict = 'quarantined' AS quarantined, _reasons AS reasons, _lane, _offset "
+            f"FROM {self._silver(source, first)} AND _verdict IN ('clean', 'quarantined')"
+        )
+
+    def _verdicts(self, source: Source, first: int) -> str:
+        """One row for each thing that was found of each record: landed, its verdict, repairs, flags."""
+        day = f"coalesce(CAST({source.event_time} AS DATE), DATE '1970-01-01')" if source.event_time else "DATE '1970-01-01'"
+        found = (
+            "list_concat([{'kind': 'landed', 'reason': ''}, "
+            "{'kind': CASE _verdict WHEN 'unreadable' THEN 'quarantined' ELSE _verdict END, 'reason': CASE WHEN _verdict IN ('quarantined', 'unreadable') "
+            "THEN list_aggregate(_reasons, 'string_agg', '; ') ELSE '' END}], "
+            "coalesce(list_transform(_repairs, lambda x: {'kind': 'repaired', 'reason': x.reason}), []), "
+            "coalesce(list_transform(_flags, lambda x: {'kind': 'flagged', 'reason': x}), []))"
+        )
+        return (
+            f"SELECT '{source.name}' AS source, day, found.kind AS kind, found.reason AS reason, _lane, _offset FROM "
+            f"(SELECT {day} AS day, unnest({found}) AS found, _lane, _offset FROM {self._silver(source, first)})"
+        )
+
+    # What a relation rests on
+
+    def definition(self, name: str, marts: Mapping[str, str]) -> str:
+        """A hash of everything that decides a relation's rows, the ends of its fact lanes aside. ``marts`` gives the
+        content hash of each mart."""
+        return _hash(self._definition(name, marts))
+
+    def mart_definition(self, mart: Mart, marts: Mapping[str, str]) -> str:
+        """A hash of a mart's SQL and of everything that it reads, the ends of its fact lanes aside."""
+        return _hash(mart.parts_sql + "".join(self.definition(i, marts) for i in mart.inputs))
+
+    def table_definition(self, table: ServingTable, marts: Mapping[str, str]) -> str:
+        """The same for a serving table of a dataset's or reference's rows."""
+        return _hash(repr((table.name, table.where)) + self.definition(table.origin, marts))
+
+    def _definition(self, name: str, marts: Mapping[str, str]) -> str:
+        project = self.project
+        if name in project.marts:
+            return marts[name]
+        if name in project.datasets:
+            dataset = project.datasets[name]
+            return dataset.sql + "".join(self._definition(i, marts) for i in dataset.inputs)
+        if name == VERDICTS:
+            return "".join(self._source_definition(s) for s in project.sources.values())
+        return self._source_definition(project.sources[name.removesuffix(JUDGED) if name not in project.sources else name])
+
+    def _source_definition(self, source: Source) -> str:
+        ended = f"@{self.end.get(source.name, 0)}" if source.role == "reference" else ""
+        return f"{source.name}:{self.contracts.get(source.name, 0)}{ended};"
+
+    def lanes(self, name: str) -> dict[str, int]:
+        """The fact lanes that a relation counts, with their ends."""
+        project = self.project
+        if name in project.marts:
+            return {lane: end for i in project.marts[name].inputs for lane, end in self.lanes(i).items()}
+        if name in project.datasets:
+            return {lane: end for i in project.datasets[name].inputs for lane, end in self.lanes(i).items()}
+        names = list(project.sources) if name == VERDICTS else [name if name in project.sources else name.removesuffix(JUDGED)]
+        return {n: self.end.get(n, 0) for n in names if project.sources[n].role == "fact"}
+
+    def counts_reference(self, name: str) -> bool:
+        """Whether a relation's own rows come, in part, from a reference."""
+        project = self.project
+        if name in project.datasets:
+            return any(self.counts_reference(i) for i in project.datasets[name].rows_from)
+        source = project.sources.get(name) or project.sources.get(name.removesuffix(JUDGED))
+        return source is not None and source.role == "reference"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -1,0 +1,159 @@
+"""run: the batch path once. Land, refine, aggregate, publish, and the pointer moves last."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from headrace.errors import ConflictError
+from headrace.flow import manifest
+from headrace.flow.aggregate import Aggregated, aggregate
+from headrace.flow.answer import POINTER
+from headrace.flow.land import land, recover
+from headrace.flow.publish import publish
+from headrace.flow.refine import CONTRACT, refine
+from headrace.flow.relations import Relations
+from headrace.model.project import LoadedProject
+from headrace.model.run import Run, Step
+from headrace.model.serving import ServingTable
+from headrace.ports import Engine, Inbox, Lake, Observer, Store
+from headrace.seam import generation as generations
+from headrace.seam import pointer as pointers
+from headrace.seam.generation import EMPTY, Generation, TableState
+from headrace.seam.pointer import Pointer
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a run works with."""
+
+    project: LoadedProject
+    inbox: Inbox
+    lake: Lake
+    engine: Engine
+    store: Store
+    observer: Observer
+
+    def run(self, *, full: bool = False, refit: bool = False) -> Run:
+        """One run; its record says what was done, and has no generation where there was nothing to do."""
+        started = time.monotonic()
+        run = Run(dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
+        landed = self.land(run)
+        for source in self.project.sources.values():
+            _note(run, refine(source, self.lake, self.engine, self.observer, landed))
+        self.generate(run, full=full, refit=refit)
+        run.seconds = time.monotonic() - started
+        return run
+
+    def land(self, run: Run) -> list[manifest.Landed]:
+        """Lands every source and keeps the manifest; gives all versions ever landed."""
+        known = manifest.load(self.lake, self.engine)
+        for source in self.project.sources.values():
+            new = recover(source, self.lake, self.engine, known)
+            step, landed = land(source, self.inbox, self.lake, self.engine, self.observer, [*known, *new])
+            new += landed
+            if new:
+                manifest.append(self.lake, self.engine, new)
+                known += new
+            _note(run, step)
+        return known
+
+    def generate(self, run: Run, *, full: bool, refit: bool) -> None:
+        """Builds and publishes a generation, unless everything is as the current one left it."""
+        pointer = self.pointer()
+        current = self.generation(pointer)
+        end, contracts = self.ends()
+        tables = serving_tables(self.project)
+        if not full and not refit and self.is_current(current, end, contracts, tables):
+            return
+        pointer = self.move(pointer, pointers.begin(pointer))
+        number = pointer.highest
+        relations = Relations(self.project, self.lake, self.engine, end, contracts)
+        relations.define()
+        marts: dict[str, Aggregated] = {}
+        known: dict[str, str] = {}
+        for mart in self.project.marts.values():
+            step, result = aggregate(mart, relations, self.lake, self.engine, self.observer, current.marts.get(mart.name), known, full=full)
+            relations.define_mart(mart, result.files)
+            marts[mart.name] = result
+            known[mart.name] = result.state.definition + json.dumps(result.state.lanes, sort_keys=True)
+            _note(run, step)
+        states: dict[str, TableState] = {}
+        for table in tables:
+            before = current.tables.get(table.name)
+            step, states[table.name] = publish(
+                table, number, relations, self.lake, self.engine, self.store, self.observer, before, marts, known
+            )
+            _note(run, step)
+        as_of = self.as_of(end, current)
+        now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        generation = Generation(number, end, {n: m.state for n, m in marts.items()}, states, as_of, contracts, {}, now)
+        self.store.set_control(generations.control_name(number), generation.text())
+        self.move(pointer, pointers.publish(pointer, number))
+        run.generation = number
+
+    def pointer(self) -> Pointer:
+        """The pointer; generation 0 is made by the first run."""
+        text = self.store.control(POINTER)
+        if text is None:
+            self.store.compare_and_set(POINTER, None, pointers.FIRST.text())
+            text = self.store.control(POINTER)
+        return pointers.read(text or pointers.FIRST.text())
+
+    def generation(self, pointer: Pointer) -> Generation:
+        text = self.store.control(generations.control_name(pointer.generation))
+        return generations.read(text) if text is not None else EMPTY
+
+    def move(self, old: Pointer, new: Pointer) -> Pointer:
+        if not self.store.compare_and_set(POINTER, old.text(), new.text()):
+            raise ConflictError("HR0404", "the pointer moved: another run is going on", help="headrace status")
+        return new
+
+    def ends(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Where each source's silver ends, and the contract that it was judged by."""
+        end, contracts = {}, {}
+        for name in self.project.sources:
+            silver = self.lake.snapshot(f"silver/{name}")
+            if silver is not None:
+                end[name] = silver.transaction(name) or 0
+                contracts[name] = silver.transaction(CONTRACT) or 0
+        return end, contracts
+
+    def is_current(self, current: Generation, end: dict[str, int], contracts: dict[str, int], tables: Iterable[ServingTable]) -> bool:
+        """Whether a new generation would be equal to the current one."""
+        if not current.number or dict(current.cut) != end or dict(current.contracts) != contracts:
+            return False
+        if {t.name for t in tables} != set(current.tables) or set(self.project.marts) != set(current.marts):
+            return False
+        relations = Relations(self.project, self.lake, self.engine, end, contracts)
+        known: dict[str, str] = {}
+        for mart in self.project.marts.values():
+            definition = relations.mart_definition(mart, known)
+            if current.marts[mart.name].definition != definition:
+                return False
+            known[mart.name] = definition + json.dumps(relations.lanes(mart.name), sort_keys=True)
+        return all(t.of_mart or current.tables[t.name].definition == relations.table_definition(t, known) for t in tables)
+
+    def as_of(self, end: dict[str, int], current: Generation) -> dict[str, str]:
+        """The newest event time of each source's clean records."""
+        found = {}
+        for source in self.project.sources.values():
+            if source.event_time is None or source.name not in end:
+                continue
+            newest = self.engine.rows(f"SELECT CAST(max(CAST({source.event_time} AS TIMESTAMP)) AS VARCHAR) FROM {source.name}")[0][0]
+            if newest is not None:
+                found[source.name] = str(newest).replace(" ", "T") + "Z"
+        return found
+
+
+def serving_tables(project: LoadedProject) -> list[ServingTable]:
+    """Every table that a query of the project needs, once."""
+    return list({table.name: table for query in project.queries.values() for table in query.tables}.values())
+
+
+def _note(run: Run, step: Step) -> None:
+    if step.counts:
+        run.steps.append(step)

@@ -1,0 +1,1 @@
+"""Frozen nouns of a project: what is declared, and what is derived from it."""

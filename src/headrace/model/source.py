@@ -1,0 +1,79 @@
+"""What a project declares about where records come from and what they must look like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from headrace.errors import Place
+from headrace.model.types import Column
+
+META = ("_file", "_row", "_lane", "_offset", "_landed_at")
+"""Columns that every bronze and silver row carries: its origin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How the bytes of a source's files are read; never sniffed."""
+
+    kind: Literal["csv", "jsonl", "parquet"]
+    pattern: str
+    separator: str = ","
+    decimal: str = "."
+    encoding: str = "utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """A new value for one column, from the record as sent; the value before and the reason are kept."""
+
+    column: str
+    expression: str
+    reason: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A condition; a record for which it is false goes to quarantine with the reason."""
+
+    condition: str
+    reason: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A condition; a record for which it is true is kept and marked with the reason."""
+
+    condition: str
+    reason: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One stream of records and its contract. A *fact* has an ``id``; a *reference* has a ``key``."""
+
+    name: str
+    role: Literal["fact", "reference"]
+    format: Format
+    columns: tuple[Column, ...]
+    identity: tuple[str, ...]
+    event_time: str | None
+    sent_as: dict[str, str] = field(default_factory=dict)
+    horizon: int = 1_000_000
+    changed_file: Literal["new version", "reject"] = "new version"
+    valid_from: str | None = None
+    repairs: tuple[Repair, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    flags: tuple[Flag, ...] = ()
+    place: Place = field(default_factory=lambda: Place("project.py"))
+    doc: str = ""
+
+    def column(self, name: str) -> Column | None:
+        return next((c for c in self.columns if c.name == name), None)
+
+    def sent(self, name: str) -> str:
+        """The name of a column in the source's own files."""
+        return self.sent_as.get(name, name)

@@ -1,0 +1,182 @@
+"""What the steps ask of the outside. An adapter fulfils a port; a step never knows which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa  # boundary: Arrow is the exchange format of Lake and Engine
+
+from headrace.model.serving import ServingTable
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InboxFile:
+    """A file that is complete and may be read. ``name`` is relative to the inbox, with ``/``; ``modified`` in ns."""
+
+    name: str
+    size: int
+    modified: int
+
+
+class Inbox(Protocol):
+    """Where landing files arrive."""
+
+    def list(self, pattern: str) -> Sequence[InboxFile]:
+        """Complete files whose name matches, in order of name. A file still being written is left out."""
+        ...
+
+    def read(self, file: InboxFile) -> bytes:
+        """The bytes of a file; raises OutsideError where they are not the size that was listed."""
+        ...
+
+
+class Engine(Protocol):
+    """Runs SQL over Parquet files and Arrow data, in UTC, without network and without touching other files."""
+
+    def describe(self, sql: str) -> Sequence[tuple[str, str]]:
+        """Names and SQL types of a SELECT's columns; raises DeclarationError HR0204 with the engine's reason."""
+        ...
+
+    def define(self, name: str, sql: str) -> None:
+        """Makes ``name`` a view of a SELECT, replacing one of that name."""
+        ...
+
+    def offer(self, name: str, batches: pa.RecordBatchReader | pa.Table) -> None:
+        """Makes Arrow data readable as ``name``, once."""
+        ...
+
+    def keep(self, name: str, sql: str) -> None:
+        """Makes ``name`` a temporary table with the rows of a SELECT."""
+        ...
+
+    def rows(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
+        """The rows of a SELECT, as Python values; ``?`` takes ``values``."""
+        ...
+
+    def batches(self, sql: str, size: int = 10_000) -> Iterator[list[Row]]:
+        """The rows of a SELECT in lists of at most ``size``."""
+        ...
+
+    def write(self, sql: str, path: str) -> int:
+        """Writes the rows of a SELECT to one new Parquet file, in order, and flushes it to disk; returns their number."""
+        ...
+
+    def scan(self, files: Sequence[str], columns: Sequence[tuple[str, str]]) -> str:
+        """SQL of a relation over Parquet files; an empty relation of these columns where there are none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A version of a lake table: its files (absolute paths) and, by application, the transaction it ends with."""
+
+    version: int
+    files: tuple[str, ...]
+    transaction: Callable[[str], int | None]
+
+
+class Lake(Protocol):
+    """Versioned tables of Parquet files. A commit is atomic; readers of older versions are not disturbed."""
+
+    def snapshot(self, table: str, version: int | None = None) -> Snapshot | None:
+        """The newest, or the named, version of a table; None where there is none."""
+        ...
+
+    def new_file(self, table: str) -> str:
+        """A path for a new Parquet file of this table, not yet part of it."""
+        ...
+
+    def commit(
+        self,
+        table: str,
+        add: Sequence[tuple[str, int]],
+        *,
+        keep: Sequence[str] | None,
+        base: Snapshot | None,
+        transactions: Mapping[str, int] | None = None,
+    ) -> int:
+        """Makes a new version of exactly ``keep`` (None: all files of ``base``) and the added (file, rows); returns it.
+
+        Raises ConflictError where another commit was made since ``base``.
+        """
+        ...
+
+    def tables(self) -> Sequence[str]:
+        """Names of all tables."""
+        ...
+
+    def forget(self, table: str, keep_versions: Sequence[int], older_than_hours: float) -> int:
+        """Deletes files that neither the newest nor the kept versions use and that are older; returns their number."""
+        ...
+
+
+class Store(Protocol):
+    """Serving tables and control rows, as a last-write-wins store can give them: no transaction across rows, no counters.
+
+    Every write may be repeated; of two writes to one (key, slot) the one with the higher generation stands.
+    """
+
+    def compare_and_set(self, name: str, old: str | None, new: str) -> bool:
+        """Replaces a control row if it still is ``old`` (None: absent). The only conditional write."""
+        ...
+
+    def control(self, name: str) -> str | None:
+        """A control row, or None."""
+        ...
+
+    def set_control(self, name: str, value: str) -> None:
+        """Writes a control row that only one writer ever writes, always with this value."""
+        ...
+
+    def create(self, table: ServingTable) -> None:
+        """Makes the physical table where it is missing."""
+        ...
+
+    def put(self, table: ServingTable, rows: Iterable[Row]) -> int:
+        """Writes whole batch rows: the table's columns, then slot and generation. Repeating is harmless."""
+        ...
+
+    def fetch(
+        self,
+        table: ServingTable,
+        partition: Row,
+        bounds: tuple[Any, bool, Any, bool] = (None, True, None, True),
+        *,
+        reverse: bool = False,
+        after: Row | None = None,
+        limit: int | None = None,
+    ) -> Sequence[Row]:
+        """Rows of one partition in clustering order (slot last), both slots: columns, slot, generation.
+
+        ``bounds`` limit the first clustering column; ``after`` is a clustering key that the rows come after.
+        """
+        ...
+
+    def moment(self) -> AbstractContextManager[None]:
+        """Where the store has snapshots, all reads inside see one of them; else nothing."""
+        ...
+
+    def drop(self, table: str) -> None:
+        """Removes a physical table that no generation names."""
+        ...
+
+    def physical(self) -> Sequence[str]:
+        """Names of the physical tables."""
+        ...
+
+
+class Observer(Protocol):
+    """Is told what goes on; never decides anything."""
+
+    def begin(self, verb: str, subject: str, total: int | None = None) -> None: ...
+
+    def advance(self, count: int) -> None: ...
+
+    def end(self, verb: str, subject: str, counts: Mapping[str, int], seconds: float, note: str = "") -> None: ...
+
+    def alarm(self, text: str) -> None: ...

@@ -1,0 +1,64 @@
+"""What a generation is: the cut that it counts, and the versions and tables that it answers from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class MartState:
+    """The gold version of a mart, and the hash of all that it was computed from, offsets of its lanes aside."""
+
+    version: int
+    definition: str
+    lanes: Mapping[str, int]
+    """Offsets [0, end) of each lane that it has counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """The lake version that holds a serving table's live rows with their slots, and what they were rolled up from."""
+
+    version: int
+    definition: str
+    lanes: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One published batch: exactly the records below ``cut`` {lane: offset} are counted.
+
+    ``as_of`` is the newest event time (RFC 3339) of each lane's counted records. ``code`` hashes the project's
+    declarations, so that a run that finds nothing new can say so without looking further.
+    """
+
+    number: int
+    cut: Mapping[str, int] = field(default_factory=dict)
+    marts: Mapping[str, MartState] = field(default_factory=dict)
+    tables: Mapping[str, TableState] = field(default_factory=dict)
+    as_of: Mapping[str, str] = field(default_factory=dict)
+    contracts: Mapping[str, int] = field(default_factory=dict)
+    pins: Mapping[str, int] = field(default_factory=dict)
+    published_at: str = ""
+
+    def text(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+
+EMPTY = Generation(0)
+"""Generation 0: before the first run."""
+
+
+def read(text: str) -> Generation:
+    """The inverse of ``Generation.text``."""
+    fields = json.loads(text)
+    fields["marts"] = {name: MartState(**state) for name, state in fields["marts"].items()}
+    fields["tables"] = {name: TableState(**state) for name, state in fields["tables"].items()}
+    return Generation(**fields)
+
+
+def control_name(number: int) -> str:
+    """The name of a generation's control row."""
+    return f"generation/{number}"

@@ -1,0 +1,69 @@
+"""The pointer and its moves. Each move takes a pointer and gives the next; the store's compare-and-set makes it real."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+
+from headrace.errors import ConflictError
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """What readers and writers agree on.
+
+    ``generation`` is the one that answers; ``predecessor`` the one a rollback returns to; ``next`` a run that is going
+    on; ``abandoned`` generations that were given up and may have left rows; ``highest`` the last number given out.
+    """
+
+    generation: int
+    predecessor: int | None = None
+    next: int | None = None
+    abandoned: tuple[int, ...] = ()
+    highest: int = 0
+
+    def text(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+
+def read(text: str) -> Pointer:
+    """The inverse of ``Pointer.text``."""
+    fields = json.loads(text)
+    return Pointer(**{**fields, "abandoned": tuple(fields["abandoned"])})
+
+
+FIRST = Pointer(0)
+"""Generation 0 counts nothing."""
+
+
+def begin(pointer: Pointer) -> Pointer:
+    """Takes a new number, never used before, and abandons an unfinished run (Batch run, 1)."""
+    given_up = (*pointer.abandoned, pointer.next) if pointer.next is not None else pointer.abandoned
+    return replace(pointer, next=pointer.highest + 1, highest=pointer.highest + 1, abandoned=given_up)
+
+
+def publish(pointer: Pointer, generation: int) -> Pointer:
+    """Moves to ``generation``; raises ConflictError where another run took over (Batch run, 4)."""
+    if pointer.next != generation:
+        raise ConflictError("HR0404", f"generation {generation} was abandoned by another run", help="headrace run")
+    return replace(pointer, generation=generation, predecessor=pointer.generation, next=None)
+
+
+def give_up(pointer: Pointer, generation: int) -> Pointer:
+    """Abandons a run that failed, so that rollback is possible again."""
+    if pointer.next != generation:
+        return pointer
+    return replace(pointer, next=None, abandoned=(*pointer.abandoned, generation))
+
+
+def roll_back(pointer: Pointer) -> Pointer:
+    """Returns to the predecessor, once, while no run is going on (Rollback)."""
+    if pointer.predecessor is None or pointer.next is not None:
+        why = "a run is going on" if pointer.next is not None else "there is no predecessor"
+        raise ConflictError("HR0405", f"cannot roll back: {why}", help="headrace run")
+    return replace(pointer, generation=pointer.predecessor, predecessor=None, abandoned=(*pointer.abandoned, pointer.generation))
+
+
+def still_valid(seen: int, now: Pointer) -> bool:
+    """The reader's second look: rows read at generation ``seen`` are whole (Reader, 3)."""
+    return now.generation == seen or (now.predecessor == seen and now.next is None and seen not in now.abandoned)

@@ -1,0 +1,113 @@
+"""The settings: one table of name, type, default and help; flag > environment > file > default."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headrace.errors import Place, SettingError, nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting; ``name`` is ``section.key``. A secret is never printed and may be ``env:NAME`` or ``file:PATH``."""
+
+    name: str
+    kind: type
+    default: Any
+    help: str
+    secret: bool = False
+
+
+SETTINGS = (
+    Setting("inbox.path", str, "landing", "folder of landing files, relative to the project"),
+    Setting("inbox.quiet", float, 1.0, "seconds for which a file must have rested before it is read"),
+    Setting("lake.path", str, ".headrace/lake", "folder of the lake's Delta tables"),
+    Setting("store.path", str, ".headrace/store.db", "file of the SQLite store"),
+    Setting("engine.memory", str, "640MB", "memory that DuckDB may use before it spills to disk"),
+    Setting("engine.threads", int, 0, "threads of DuckDB; 0: one a core"),
+    Setting("run.on_failure", str, "", "command that a failed run calls; it gets the error as JSON on standard input"),
+    Setting("serve.host", str, "127.0.0.1", "address to listen on"),
+    Setting("serve.port", int, 8000, "port to listen on; 0: any free one"),
+    Setting("serve.users", str, ".headrace/users.json", "file of users and keys (hashes only)"),
+    Setting("serve.max_rows", int, 10_000, "rows that one answer may have"),
+)
+BY_NAME = {s.name: s for s in SETTINGS}
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A setting's value and where it came from."""
+
+    setting: Setting
+    value: Any
+    origin: str
+
+
+class Settings:
+    """Resolved settings of one project."""
+
+    def __init__(self, values: Mapping[str, Value]) -> None:
+        self.values = values
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name].value
+
+    def shown(self) -> list[tuple[str, str, str]]:
+        """(name, value, origin) for people: secrets masked."""
+        return [(v.setting.name, "********" if v.setting.secret and v.value else str(v.value), v.origin) for v in self.values.values()]
+
+
+def load(folder: Path, flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Settings of the project in ``folder``; raises SettingError HR0601 naming the place."""
+    environment = os.environ if environment is None else environment
+    values = {s.name: Value(s, s.default, "default") for s in SETTINGS}
+    for name, raw in _from_file(folder / "headrace.toml").items():
+        values[name] = _value(name, raw, "headrace.toml")
+    for variable, raw in environment.items():
+        if variable.startswith("HEADRACE_") and "__" in variable:
+            name = variable.removeprefix("HEADRACE_").lower().replace("__", ".", 1)
+            values[name] = _value(name, raw, variable)
+    for name, raw in (flags or {}).items():
+        if raw is not None:
+            values[name] = _value(name, raw, "flag")
+    return Settings(values)
+
+
+def _from_file(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        tree = tomllib.loads(file.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise SettingError("HR0601", f"headrace.toml cannot be read: {error}", place=Place("headrace.toml")) from None
+    found = {}
+    for section, keys in tree.items():
+        if not isinstance(keys, dict):
+            raise SettingError("HR0601", f"'{section}' stands outside a section", place=Place("headrace.toml"), help="[section] key = value")
+        found.update({f"{section}.{key}": value for key, value in keys.items()})
+    return found
+
+
+def _value(name: str, raw: Any, origin: str) -> Value:
+    setting = BY_NAME.get(name)
+    if setting is None:
+        raise SettingError("HR0601", f"unknown setting '{name}' ({origin})", help=nearest(name, BY_NAME))
+    try:
+        if setting.kind is bool and isinstance(raw, str):
+            value: Any = {"true": True, "1": True, "false": False, "0": False}[raw.lower()]
+        else:
+            value = setting.kind(raw)
+    except (ValueError, KeyError, TypeError):
+        raise SettingError("HR0601", f"{name} is '{raw}' ({origin})", help=f"it is a {setting.kind.__name__}: {setting.help}") from None
+    return Value(setting, _secret(value) if setting.secret else value, origin)
+
+
+def _secret(value: str) -> str:
+    if value.startswith("env:"):
+        return os.environ.get(value[4:], "")
+    return Path(value[5:]).read_text().strip() if value.startswith("file:") else value

@@ -1,0 +1,1 @@
+"""Reading SQL: the only place that imports sqlglot. Marts into parts and finishers, queries into serving tables."""

@@ -1,0 +1,737 @@
+"""A query's one SELECT: its parameters, the serving table that answers it, and the code that finishes the answer."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlglot import exp
+
+from headrace.errors import DeclarationError, nearest
+from headrace.model.mart import Mart, Part
+from headrace.model.serving import Parameter, ServingTable
+from headrace.model.types import Column, Type, parse_type
+from headrace.sql import arithmetic
+from headrace.sql.dialect import Text, check_subset, function_name, is_aggregate, parse_expression, parse_select, render
+from headrace.sql.evaluate import EXACT, Code, Evaluator, finished
+from headrace.sql.mart import MartErrors, Relation, check_fan_out, doc_of
+
+Row = tuple[Any, ...]
+LIMIT = 100
+MOST = 10_000
+"""Rows that an answer has unless asked otherwise, and at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Reference rows joined when answering: by key, after the fetch."""
+
+    table: ServingTable
+    keys: Callable[[Iterable[Row], Mapping[str, Any]], set[Row]]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One way to answer: which partitions and range of one table to fetch, and what to do with the rows.
+
+    ``partitions`` and ``bounds`` take the parameters; bounds are (low, low included, high, high included), None where
+    open. ``finish`` takes live rows in key order, parameters and one dict a lookup, and gives the answer's rows.
+    ``in_key_order`` says that the rows of one partition come out as fetched, so that limit and cursor go into the fetch;
+    ``reverse`` that they are fetched backwards.
+    """
+
+    table: ServingTable
+    partitions: Callable[[Mapping[str, Any]], list[Row]]
+    bounds: Callable[[Mapping[str, Any]], tuple[Any, bool, Any, bool]]
+    lookups: tuple[Lookup, ...]
+    finish: Callable[[Iterable[Row], Mapping[str, Any], Sequence[dict[Row, list[Row]]]], list[Row]]
+    in_key_order: bool
+    reverse: bool
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A named, parameterised question. ``plans`` are keyed by the optional parameters that are given."""
+
+    name: str
+    doc: str
+    sql: str
+    file: str
+    origin: str
+    parameters: tuple[Parameter, ...]
+    columns: tuple[Column, ...]
+    plans: Mapping[frozenset[str], Plan]
+    validations: tuple[tuple[str, Callable[[Mapping[str, Any]], bool | None]], ...]
+    limit: str | None
+    fixed_limit: int | None = None
+    tables: tuple[ServingTable, ...] = field(default=())
+
+    def plan(self, given: Mapping[str, Any]) -> Plan:
+        optional = frozenset().union(*self.plans)
+        return self.plans[frozenset(name for name in optional if given.get(name) is not None)]
+
+
+@dataclass(slots=True)
+class _Predicates:
+    equal: dict[str, exp.Expression] = field(default_factory=dict)
+    many: dict[str, exp.Expression] = field(default_factory=dict)
+    optional: dict[str, tuple[str, exp.Expression]] = field(default_factory=dict)
+    low: dict[str, tuple[exp.Expression, bool]] = field(default_factory=dict)
+    high: dict[str, tuple[exp.Expression, bool]] = field(default_factory=dict)
+    residual: list[exp.Expression] = field(default_factory=list)
+    pushed: list[exp.Expression] = field(default_factory=list)
+    validations: list[exp.Expression] = field(default_factory=list)
+
+
+def compile_query(name: str, text: Text, marts: Mapping[str, Mart], relations: Mapping[str, Relation]) -> Query:
+    """Reads one query; raises MartErrors with all that is wrong with it."""
+    return _Compiler(name, text, marts, relations).compile()
+
+
+class _Compiler:
+    def __init__(self, name: str, text: Text, marts: Mapping[str, Mart], relations: Mapping[str, Relation]) -> None:
+        self.name = name
+        self.text = text
+        self.marts = marts
+        self.relations = relations
+        self.parameters: dict[str, Parameter] = {}
+
+    def error(self, code: str, what: str, node: exp.Expression | None, help: str = "") -> MartErrors:
+        return MartErrors([DeclarationError(code, what, place=self.text.at(node), help=help)])
+
+    def compile(self) -> Query:
+        tree = parse_select(self.text)
+        errors = check_subset(tree, self.text)
+        if errors:
+            raise MartErrors(errors)
+        if not isinstance(tree, exp.Select) or tree.args.get("with_"):
+            raise self.error("HR0211", "a query is one SELECT from one mart, dataset or reference", tree, "join two marts in a mart of their own")
+        try:
+            return self.select(tree)
+        except DeclarationError as error:
+            raise MartErrors([error]) from None
+
+    # Reading the SELECT
+
+    def select(self, tree: exp.Select) -> Query:
+        for unwanted in ("offset", "distinct", "qualify"):
+            if tree.args.get(unwanted):
+                raise self.error("HR0211", f"{unwanted.upper()} is not for queries", tree, "pages go by cursor; distinct rows by GROUP BY")
+        base = tree.args["from_"].this if tree.args.get("from_") else None
+        if not isinstance(base, exp.Table):
+            raise self.error("HR0211", "a query reads FROM a mart, dataset or reference", tree)
+        if base.name not in self.marts and base.name not in self.relations:
+            raise self.error("HR0203", f"unknown table '{base.name}'", base, nearest(base.name, [*self.marts, *self.relations]))
+        self.mart = self.marts.get(base.name)
+        self.base, self.alias = base.name, base.alias_or_name
+        self.joins = {}
+        for join in tree.args.get("joins") or []:
+            self.add_join(join)
+        self.outputs = {item.alias_or_name: item.unalias() for item in tree.expressions}
+        if len(self.outputs) != len(tree.expressions) or any(isinstance(e, exp.Star) for e in self.outputs.values()):
+            raise self.error("HR0211", "every output of a query has a name of its own", tree, "write the columns out")
+        grouped = tree.args.get("group")
+        self.aggregated = grouped is not None or any(is_aggregate(n) for e in self.outputs.values() for n in e.walk())
+        self.group = self.group_keys(grouped)
+        self.order = [(o.this, bool(o.args.get("desc"))) for o in (tree.args["order"].expressions if tree.args.get("order") else [])]
+        self.having = tree.args["having"].this if tree.args.get("having") else None
+        limit, fixed = self.read_limit(tree.args.get("limit"))
+        found = self.predicates(tree.args["where"].this if tree.args.get("where") else None)
+        columns: tuple[Column, ...] = ()
+        plans: dict[frozenset[str], Plan] = {}
+        # Without a required equality each optional one becomes a partition of its own; with one it filters at read.
+        optional = sorted(found.optional) if not found.equal and not found.many else []
+        if len(optional) > 2:
+            raise self.error("HR0214", f"{len(optional)} optional equalities need {2 ** len(optional)} tables", tree, "make one of them required")
+        for size in range(len(optional) + 1):
+            for given in itertools.combinations(optional, size):
+                plan, columns = self.plan(found, frozenset(given), optional)
+                plans[frozenset(found.optional[column][0] for column in given)] = plan
+        validations = tuple((render(v), self.condition(v)) for v in found.validations)
+        tables = {t.name: t for plan in plans.values() for t in (plan.table, *(look.table for look in plan.lookups))}
+        return Query(
+            self.name, doc_of(self.text.sql), self.text.sql, self.text.place.file, self.base, tuple(self.parameters.values()), columns, plans,
+            validations, limit, fixed, tuple(tables.values()),
+        )  # fmt: skip
+
+    def add_join(self, join: exp.Join) -> None:
+        right = join.this
+        if not isinstance(right, exp.Table) or right.name not in self.relations or str(join.side).upper() != "LEFT":
+            raise self.error("HR0211", "a query joins references by LEFT JOIN", join, "LEFT JOIN reference USING (key)")
+        relation = self.relations[right.name]
+        errors = check_fan_out(join, relation, self.text)
+        if errors:
+            raise MartErrors(errors)
+        pairs: dict[str, exp.Expression] = {i.name: exp.column(i.name, table=self.alias) for i in join.args.get("using") or []}
+        rest: list[exp.Expression] = []
+        for node in _conjuncts(join.args.get("on")):
+            sides = [node.this, node.expression] if isinstance(node, exp.EQ) else []
+            mine = next((s for s in sides if isinstance(s, exp.Column) and s.table == right.alias_or_name), None)
+            if mine is not None and mine.name in relation.key:
+                pairs[mine.name] = sides[1] if mine is sides[0] else sides[0]
+            else:
+                rest.append(node)
+        self.joins[right.alias_or_name] = (relation, pairs, rest)
+
+    def group_keys(self, group: exp.Group | None) -> list[exp.Expression]:
+        if group is None:
+            return []
+        if group.args.get("all"):
+            return [e for e in self.outputs.values() if not any(is_aggregate(n) for n in e.walk())]
+        return [self.outputs.get(g.name, g) if isinstance(g, exp.Column) and not g.table else g for g in group.expressions]
+
+    def read_limit(self, limit: exp.Limit | None) -> tuple[str | None, int | None]:
+        if limit is None:
+            return None, None
+        node = limit.expression
+        default: object = LIMIT
+        if isinstance(node, exp.Coalesce) and node.expressions:
+            default, node = int(node.expressions[0].name), node.this
+        if isinstance(node, exp.Literal):
+            return None, int(node.name)
+        if not isinstance(node, exp.Placeholder):
+            raise self.error("HR0211", "LIMIT takes a number or a parameter", limit, "LIMIT coalesce($limit, 20)")
+        name = str(node.this)
+        self.parameters[name] = Parameter(name, Type("INTEGER"), required=False, default=default, maximum=MOST)
+        return name, None
+
+    # Predicates
+
+    def predicates(self, where: exp.Expression | None) -> _Predicates:
+        found = _Predicates()
+        for node in _conjuncts(where):
+            self.infer(node)
+            if not list(node.find_all(exp.Column)):
+                found.validations.append(node)
+            elif not self.as_key(node, found):
+                (found.residual if list(node.find_all(exp.Placeholder)) or self.uses_join(node) else found.pushed).append(node)
+        ranges = [c for c in dict.fromkeys([*found.low, *found.high]) if c not in found.equal and c not in found.many]
+        preferred = next((o.name for o, _ in self.order if isinstance(o, exp.Column) and o.name in ranges), ranges[0] if ranges else None)
+        for column in ranges:
+            if column != preferred:
+                for bounds, kind, strict in ((found.low, exp.GTE, exp.GT), (found.high, exp.LTE, exp.LT)):
+                    if column in bounds:
+                        value, included = bounds.pop(column)
+                        found.residual.append((kind if included else strict)(this=exp.column(column), expression=value.copy()))
+        return found
+
+    def as_key(self, node: exp.Expression, found: _Predicates) -> bool:
+        """Whether a conjunct became part of the fetch."""
+        if isinstance(node, exp.EQ):
+            column, value = self.column_and_value(node.this, node.expression)
+            if column and column not in found.equal:
+                found.equal[column] = value
+                return True
+        if isinstance(node, exp.In) and isinstance(node.args.get("field"), exp.Placeholder) and self.key_column(node.this):
+            found.many[node.this.name] = node.args["field"]
+            return True
+        if isinstance(node, exp.Between) and self.key_column(node.this) and not _columns(node.args["low"]) and not _columns(node.args["high"]):
+            found.low[node.this.name] = (node.args["low"], True)
+            found.high[node.this.name] = (node.args["high"], True)
+            return True
+        if isinstance(node, (exp.GT, exp.GTE, exp.LT, exp.LTE)):
+            column, value = self.column_and_value(node.this, node.expression)
+            upward = isinstance(node, (exp.GT, exp.GTE)) == (isinstance(node.this, exp.Column) and node.this.name == column)
+            bounds = found.low if upward else found.high
+            if column and column not in bounds:
+                bounds[column] = (value, isinstance(node, (exp.GTE, exp.LTE)))
+                return True
+        return self.as_optional(node, found)
+
+    def as_optional(self, node: exp.Expression, found: _Predicates) -> bool:
+        """``($x IS NULL OR column = $x)``."""
+        while isinstance(node, exp.Paren):
+            node = node.this
+        if not isinstance(node, exp.Or):
+            return False
+        absent, equal = node.this, node.expression
+        if not (isinstance(absent, exp.Is) and isinstance(absent.this, exp.Placeholder) and isinstance(absent.expression, exp.Null)):
+            return False
+        name = str(absent.this.this)
+        if not isinstance(equal, exp.EQ):
+            return False
+        column, value = self.column_and_value(equal.this, equal.expression)
+        if not column or not isinstance(value, exp.Placeholder) or str(value.this) != name:
+            return False
+        known = self.parameters[name]
+        self.parameters[name] = Parameter(name, known.type, required=False)
+        found.optional[column] = (name, node)
+        return True
+
+    def column_and_value(self, left: exp.Expression, right: exp.Expression) -> tuple[str, exp.Expression]:
+        for column, value in ((left, right), (right, left)):
+            if self.key_column(column) and not _columns(value) and value.find(exp.Placeholder, exp.Literal):
+                return column.name, value
+        return "", left
+
+    def key_column(self, node: exp.Expression) -> Column | None:
+        """The column of the base table that can be part of a key: a mart's grain, a dataset's columns."""
+        if not isinstance(node, exp.Column) or node.table not in ("", self.alias):
+            return None
+        if self.mart is not None:
+            return self.mart.grain_column(node.name)
+        column = self.relations[self.base].column(node.name)
+        return column if column is not None and not column.nullable else None
+
+    def uses_join(self, node: exp.Expression) -> bool:
+        return any(c.table in self.joins for c in node.find_all(exp.Column))
+
+    # Parameters and their types
+
+    def infer(self, node: exp.Expression) -> None:
+        """Gives every parameter in a predicate the type of what it is compared with."""
+        for place in node.find_all(exp.Placeholder):
+            name = str(place.this)
+            if name in self.parameters or name == "now":
+                continue
+            holder: exp.Expression = place
+            required, default = True, None
+            if isinstance(place.parent, exp.Coalesce) and place.parent.this is place:
+                holder, required = place.parent, False
+                literal = place.parent.expressions[0] if place.parent.expressions else None
+                default = int(literal.name) if isinstance(literal, exp.Literal) and literal.is_int else None
+            type = self.type_beside(holder)
+            many = isinstance(place.parent, exp.In) and place.parent.args.get("field") is place
+            if type is None:
+                continue
+            del default
+            self.parameters[name] = Parameter(name, type, required, many)
+        for place in node.find_all(exp.Placeholder):
+            name = str(place.this)
+            if name not in self.parameters and name != "now":
+                raise self.error("HR0213", f"parameter ${name} has no type", place, f"compare it with a column, or write CAST(${name} AS DATE)")
+
+    def type_beside(self, node: exp.Expression) -> Type | None:
+        parent = node.parent
+        if isinstance(parent, exp.Cast):
+            return parse_type(parent.to.sql(dialect="duckdb"))
+        if isinstance(parent, exp.Paren):
+            return self.type_beside(parent)
+        if isinstance(parent, exp.TimestampTrunc) or (parent is not None and function_name(parent) == "date_trunc"):
+            return self.type_beside(parent)
+        if isinstance(parent, (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE)):
+            return self.static_type(parent.expression if parent.this is node else parent.this)
+        if isinstance(parent, (exp.Between, exp.In)):
+            return self.static_type(parent.this)
+        return None
+
+    def static_type(self, node: exp.Expression) -> Type | None:
+        if isinstance(node, exp.Column):
+            if node.table in self.joins:
+                column = self.joins[node.table][0].column(node.name)
+                return column.type if column else None
+            if self.mart is not None:
+                known = self.mart.grain_column(node.name) or self.mart.measure(node.name)
+                return known.type if known else None
+            found = self.relations[self.base].column(node.name)
+            return found.type if found else None
+        if isinstance(node, exp.Extract) or (isinstance(node, exp.Literal) and node.is_int):
+            return Type("BIGINT")
+        if isinstance(node, exp.Coalesce):
+            return next((t for t in map(self.static_type, [node.this, *node.expressions]) if t), None)
+        if isinstance(node, exp.Cast):
+            return parse_type(node.to.sql(dialect="duckdb"))
+        return None
+
+    def parameter(self, node: exp.Expression, name: str) -> Code:
+        if name == "now":
+            return Code("p['now']", Type("TIMESTAMPTZ"))
+        if name not in self.parameters:
+            raise DeclarationError("HR0213", f"parameter ${name} has no type", place=self.text.at(node),
+                                   help=f"compare it with a column, or write CAST(${name} AS DATE)")  # fmt: skip
+        return Code(f"p[{name!r}]", self.parameters[name].type)
+
+    def condition(self, node: exp.Expression) -> Callable[[Mapping[str, Any]], bool | None]:
+        evaluator = Evaluator(self.text, lambda c: (_ for _ in ()).throw(KeyError(c.name)), self.parameter)
+        return _define(f"def f(p): return {evaluator.compile(node).source}")
+
+    # Building a plan
+
+    def plan(self, found: _Predicates, given: frozenset[str], optional: list[str]) -> tuple[Plan, tuple[Column, ...]]:
+        partition_values = {**found.equal, **found.many}
+        residual = list(found.residual)
+        for column, (_, node) in found.optional.items():
+            if column in given:
+                partition_values[column] = node.expression.expression if isinstance(node, exp.Or) else node
+            elif column not in optional:
+                residual.append(node)
+        ranged = next(iter([*found.low, *found.high]), None)
+        table = self.table(found, list(partition_values), ranged, residual)
+        body = _Body(self, table, residual)
+        body.build()
+        low, high = found.low.get(ranged or ""), found.high.get(ranged or "")
+        evaluator = Evaluator(self.text, body.no_column, self.parameter)
+        key_types = {c.name: c.type for c in table.key}
+
+        def bound(pair: tuple[exp.Expression, bool] | None) -> str:
+            return _stored(evaluator, pair[0], key_types[ranged or ""]) if pair else "None"
+
+        alternatives = [
+            f"p[{str(v.this)!r}]" if c in found.many else f"({_stored(evaluator, v, key_types[c])},)" for c, v in partition_values.items()
+        ]
+        loops = " ".join(f"for v{i} in {a}" for i, a in enumerate(alternatives)) or "for _ in (0,)"
+        source = (
+            f"def partitions(p): return [({''.join(f'v{i}, ' for i in range(len(alternatives)))}) {loops}]\n"
+            f"def bounds(p): return ({bound(low)}, {low[1] if low else True}, {bound(high)}, {high[1] if high else True})\n" + body.source
+        )
+        functions = _define_all(source)
+        lookups = tuple(Lookup(t, functions[f"keys{i}"]) for i, t in enumerate(body.lookup_tables))
+        reverse, in_order = self.fetch_order(table, residual, many=bool(found.many))
+        plan = Plan(table, functions["partitions"], functions["bounds"], lookups, functions["finish"], in_order, reverse, source)
+        return plan, body.columns
+
+    def fetch_order(self, table: ServingTable, residual: list[exp.Expression], *, many: bool) -> tuple[bool, bool]:
+        """Whether the fetch goes backwards, and whether its order is the answer's."""
+        names = [o.name if isinstance(o, exp.Column) else None for o, _ in self.order]
+        names = [self.outputs[n].name if n in self.outputs and isinstance(self.outputs[n], exp.Column) else n for n in names]
+        key = [c.name for c in table.clustering]
+        varied = [n for n in names if n not in {c.name for c in table.partition}]
+        directions = {d for (_, d), n in zip(self.order, names, strict=True) if n in varied}
+        matches = bool(self.order) and varied == key[: len(varied)] and len(directions) <= 1
+        return directions == {True} and matches, matches and not self.aggregated and not residual and not many
+
+    def table(self, found: _Predicates, partition: list[str], ranged: str | None, residual: list[exp.Expression]) -> ServingTable:
+        needed = [*partition, *([ranged] if ranged else [])]
+        expressions = [*residual, *self.group, *(o for o, _ in self.order), *self.outputs.values()]
+        if self.having is not None:
+            expressions.append(self.having)
+        for _, pairs, rest in self.joins.values():
+            expressions += [*pairs.values(), *rest]
+        ordering = [o.name for o, _ in self.order if isinstance(o, exp.Column)]
+        if self.mart is None:
+            relation = self.relations[self.base]
+            identity = [k for k in relation.key or relation.identity if k not in needed]
+            ordered = [c for c in ordering if self.key_column(exp.column(c)) and c not in needed]
+            clustering = [*([ranged] if ranged and ranged not in partition else []), *ordered, *[i for i in identity if i not in ordered]]
+            used = {c.name for e in expressions for c in e.find_all(exp.Column) if c.table in ("", self.alias)} - set(self.outputs)
+            used |= {c.name for e in self.outputs.values() for c in e.find_all(exp.Column) if c.table in ("", self.alias)}
+            values = [c for c in relation.columns if c.name in used and c.name not in (*partition, *clustering)]
+            unknown = next((c for c in used if relation.column(c) is None), None)
+            if unknown:
+                node = next(c for e in expressions for c in e.find_all(exp.Column) if c.name == unknown)
+                raise self.error("HR0204", f"'{self.base}' has no column '{unknown}'", node, nearest(unknown, [c.name for c in relation.columns]))
+            parts = tuple(Part(c.name, "value", c.name, c.type) for c in values)
+            key = {c.name: c for c in relation.columns}
+        else:
+            whole = (not self.aggregated) or self.mart.having or any(self.counts_rows(e) for e in expressions)
+            names = {c.name for e in expressions for c in e.find_all(exp.Column) if c.table in ("", self.alias)}
+            grain = [g.name for g in self.mart.grain if whole or g.name in names or g.name in needed]
+            ordered = [n for n in ordering if n in grain and n not in needed]
+            clustering = [*([ranged] if ranged else []), *ordered, *[g for g in grain if g not in needed and g not in ordered]]
+            parts = tuple(p for p in self.mart.parts if self.uses_part(p, expressions))
+            if not whole and any(p.merge == "value" for p in parts) and set(grain) != {g.name for g in self.mart.grain}:
+                raise self.error("HR0212", f"the values of '{self.base}' cannot be rolled up", None, "ask for the mart's own rows, or group by its whole grain")
+            key = {g.name: g for g in self.mart.grain}
+        for name in (*partition, *clustering):
+            if key[name].type.name in ("DECIMAL", "DOUBLE", "LIST"):
+                raise self.error("HR0214", f"'{name}' is {key[name].type}, which cannot be a key", None, f"cast it: CAST({name} AS BIGINT)")
+        where = " AND ".join(f"({_plain(n, self.alias)})" for n in found.pushed)
+        shape = (self.base, [str(key[n]) for n in partition], [str(key[n]) for n in clustering], [(p.name, p.merge, str(p.type)) for p in parts], where)
+        digest = hashlib.sha256(repr(shape).encode()).hexdigest()[:8]
+        return ServingTable(
+            f"{self.base}_{digest}", self.base, self.mart is not None, tuple(key[n] for n in partition), tuple(key[n] for n in clustering), parts, where
+        )
+
+    def counts_rows(self, node: exp.Expression) -> bool:
+        return any(function_name(n) == "count" and isinstance(n.this, exp.Star) for n in node.walk())
+
+    def uses_part(self, part: Part, expressions: list[exp.Expression]) -> bool:
+        assert self.mart is not None
+        names = {c.name for e in expressions for c in e.find_all(exp.Column) if c.table in ("", self.alias)}
+        names |= {c.name for c in parse_expression(Text(self.mart.having, self.text.place)).find_all(exp.Column)} if self.mart.having else set()
+        used = [m for m in self.mart.measures if m.name in names]
+        return any(part.name in {c.name for c in parse_expression(Text(m.finisher, self.text.place)).find_all(exp.Column)} for m in used)
+
+
+class _Body:
+    """The generated ``finish`` of a plan: filter, look up, group, finish, sort, cut."""
+
+    def __init__(self, compiler: _Compiler, table: ServingTable, residual: list[exp.Expression]) -> None:
+        self.c = compiler
+        self.table = table
+        self.residual = residual
+        self.index = {name: i for i, name in enumerate(table.columns)}
+        self.types = {c.name: c.type for c in table.key} | {p.name: p.type for p in table.parts}
+        self.accumulators: dict[tuple[str, str], int] = {}
+        self.updates: list[str] = []
+        self.lookup_tables: list[ServingTable] = []
+        self.columns: tuple[Column, ...] = ()
+        self.source = ""
+
+    def no_column(self, node: exp.Column) -> Code:
+        raise DeclarationError("HR0211", f"{node.name} cannot be used here", place=self.c.text.at(node), help="use parameters and literals only")
+
+    def unknown(self, node: exp.Column) -> DeclarationError:
+        mart = self.c.mart
+        known = [g.name for g in mart.grain] + [m.name for m in mart.measures] if mart else [c.name for c in self.c.relations[self.c.base].columns]
+        return DeclarationError("HR0204", f"'{self.c.base}' has no column '{node.name}'", place=self.c.text.at(node), help=nearest(node.name, known))
+
+    def of_row(self, node: exp.Column) -> Code:
+        """A column of a fetched row ``r``, of a looked-up row ``l``, or a measure finished from the row's own parts."""
+        if node.table in self.c.joins:
+            position = list(self.c.joins).index(node.table)
+            relation = self.c.joins[node.table][0]
+            column = relation.column(node.name)
+            if column is None:
+                raise DeclarationError("HR0204", f"'{relation.name}' has no column '{node.name}'", place=self.c.text.at(node),
+                                       help=nearest(node.name, [c.name for c in relation.columns]))  # fmt: skip
+            at = self.lookup_tables[position].columns.index(node.name)
+            return Code(f"(l{position}[{at}] if l{position} else None)", column.type)
+        if node.name in self.index and (self.c.mart is None or self.c.mart.grain_column(node.name)):
+            return Code(f"r[{self.index[node.name]}]", self.types[node.name])
+        measure = self.c.mart.measure(node.name) if self.c.mart else None
+        if measure is None:
+            raise self.unknown(node)
+        inner = Evaluator(self.c.text, self.stored_part, self.c.parameter)
+        return inner.compile(parse_expression(Text(measure.finisher, self.c.text.place)))
+
+    def stored_part(self, node: exp.Column) -> Code:
+        part = next(p for p in self.table.parts if p.name == node.name)
+        source = f"r[{self.index[part.name]}]"
+        return Code(f"members({source})" if part.merge == "set" else source, part.type)
+
+    def build(self) -> None:
+        for relation, _, rest in self.c.joins.values():
+            self.lookup_tables.append(self.lookup_table(relation, rest))
+        row = Evaluator(self.c.text, self.of_row, self.c.parameter)
+        lines = ["def finish(rows, p, looked):"]
+        lines += self.lookup_lines(row)
+        tests = [f"({row.compile(n).source}) is True" for n in self.residual]
+        if self.c.mart is not None and self.c.mart.having:
+            having = parse_expression(Text(self.c.mart.having, self.c.text.place))
+            tests.append(f"({row.compile(having).source}) is True")
+        loop = [f"if not ({' and '.join(tests)}): continue"] if tests else []
+        if self.c.aggregated:
+            lines += self.grouped(row, loop)
+        else:
+            lines += self.plain(row, loop)
+        self.source = self.key_functions() + "\n".join(lines) + "\n"
+
+    def lookup_table(self, relation: Relation, rest: list[exp.Expression]) -> ServingTable:
+        alias = next(a for a, j in self.c.joins.items() if j[0] is relation and j[2] is rest)
+        everything = [*self.c.outputs.values(), *self.c.group, *(o for o, _ in self.c.order), *self.residual, *rest]
+        used = {c.name for e in everything for c in e.find_all(exp.Column) if c.table == alias}
+        clustering = tuple(c for c in relation.columns if relation.valid and c.name == relation.valid[0])
+        key = tuple(c for c in relation.columns if c.name in relation.key and c not in clustering)
+        parts = tuple(Part(c.name, "value", c.name, c.type) for c in relation.columns if c.name in used and c not in (*key, *clustering))
+        shape = (relation.name, [str(c) for c in key], [str(c) for c in clustering], [(p.name, str(p.type)) for p in parts])
+        digest = hashlib.sha256(repr(shape).encode()).hexdigest()[:8]
+        return ServingTable(f"{relation.name}_{digest}", relation.name, False, key, clustering, parts)
+
+    def key_of(self, position: int) -> str:
+        _, pairs, _ = list(self.c.joins.values())[position]
+        row = Evaluator(self.c.text, self.of_row, self.c.parameter)
+        table = self.lookup_tables[position]
+        return "(" + "".join(f"{row.compile(pairs[c.name]).source}, " for c in table.partition) + ")"
+
+    def key_functions(self) -> str:
+        return "".join(f"def keys{i}(rows, p): return {{{self.key_of(i)} for r in rows}}\n" for i in range(len(self.lookup_tables)))
+
+    def lookup_lines(self, row: Evaluator) -> list[str]:
+        lines = []
+        for i, (_, _, rest) in enumerate(self.c.joins.values()):
+            tests = " and ".join(f"({row.compile(n).source}) is True" for n in rest) or "True"
+            lines.append(f"    def find{i}(r): return next((l{i} for l{i} in looked[{i}].get({self.key_of(i)}, ()) if {tests}), None)")
+        return lines
+
+    def finds(self) -> list[str]:
+        return [f"l{i} = find{i}(r)" for i in range(len(self.lookup_tables))]
+
+    def plain(self, row: Evaluator, loop: list[str]) -> list[str]:
+        codes = {alias: row.compile(node) for alias, node in self.c.outputs.items()}
+        self.note_columns(codes)
+        keys = self.sort_keys(row, codes)
+        done = "".join(f"{finished(c).source}, " for c in codes.values())
+        raw = "".join(f"{code.source}, " for code, _ in keys)
+        lines = []
+        if not loop and not self.lookup_tables:
+            lines.append(f"    out = [({done}{raw}) for r in rows]")
+        else:
+            lines += ["    out = []", "    for r in rows:"]
+            lines += [f"        {line}" for line in (*self.finds(), *loop, f"out.append(({done}{raw}))")]
+        return lines + self.sorting(len(codes), keys)
+
+    def grouped(self, row: Evaluator, loop: list[str]) -> list[str]:
+        keys = {render(g): row.compile(g) for g in self.c.group}
+        positions = {sql: i for i, sql in enumerate(keys)}
+
+        def of_group(node: exp.Column) -> Code:
+            found = keys.get(render(node))
+            if found is None:
+                found = next((c for sql, c in keys.items() if sql.split(".")[-1] == node.name and not node.table), None)
+                sql = next((s for s in keys if s.split(".")[-1] == node.name), "")
+            else:
+                sql = render(node)
+            if found is None:
+                if self.c.mart and self.c.mart.measure(node.name):
+                    raise DeclarationError("HR0211", f"'{node.name}' is neither grouped nor aggregated", place=self.c.text.at(node),
+                                           help=f"measure({node.name}) AS {node.name}")  # fmt: skip
+                if self.c.mart and self.c.mart.grain_column(node.name):
+                    raise DeclarationError("HR0211", f"'{node.name}' is neither grouped nor aggregated", place=self.c.text.at(node), help="add it to GROUP BY")
+                raise self.unknown(node)
+            return Code(f"k[{positions[sql]}]", found.type)
+
+        group = _GroupEvaluator(self.c.text, of_group, self.c.parameter, self.aggregate, {s: Code(f"k[{i}]", keys[s].type) for s, i in positions.items()})
+        codes = {alias: group.compile(node) for alias, node in self.c.outputs.items()}
+        self.note_columns(codes)
+        having = [f"if ({group.compile(self.c.having).source}) is not True: continue"] if self.c.having is not None else []
+        order = self.sort_keys(group, codes)
+        key = "(" + "".join(f"{c.source}, " for c in keys.values()) + ")"
+        lines = ["    groups = {}"] if self.c.group else [f"    groups = {{(): [None] * {len(self.accumulators)}}}"]
+        lines += ["    for r in rows:"]
+        body = [*self.finds(), *loop, f"a = groups.setdefault({key}, None)"]
+        body += [f"if a is None: a = groups[{key}] = [None] * {len(self.accumulators)}", *self.updates]
+        lines += [f"        {line}" for line in body]
+        done = "".join(f"{finished(c).source}, " for c in codes.values())
+        raw = "".join(f"{code.source}, " for code, _ in order)
+        lines += ["    out = []", "    for k, a in groups.items():"]
+        lines += [f"        {line}" for line in (*having, f"out.append(({done}{raw}))")]
+        return lines + self.sorting(len(codes), order)
+
+    def aggregate(self, node: exp.Expression) -> Code:
+        """An aggregate of a query: an accumulator that merges parts, or counts."""
+        call = node.this if isinstance(node, exp.Filter) else node
+        only = node.expression.this if isinstance(node, exp.Filter) else None
+        function = function_name(call)
+        row = Evaluator(self.c.text, self.of_row, self.c.parameter)
+        guard = f"if ({row.compile(only).source}) is True: " if only is not None else ""
+        if function == "count" and isinstance(call.this, exp.Distinct):
+            value = row.compile(call.this.expressions[0]).source
+            at = self.accumulator("distinct" + guard + value, f"{guard}a[{{0}}] = merge_set(a[{{0}}], frozenset(({value},)))")
+            return Code(f"(length(a[{at}]) or 0)", Type("BIGINT"))
+        if function == "count":
+            at = self.accumulator("count" + guard, f"{guard}a[{{0}}] = merge_sum(a[{{0}}], 1)")
+            return Code(f"(a[{at}] or 0)", Type("BIGINT"))
+        argument = call.expressions[0] if isinstance(call, exp.Anonymous) else call.this
+        grain = self.c.mart.grain_column(argument.name) if self.c.mart and isinstance(argument, exp.Column) else None
+        if function in ("min", "max") and (grain is not None or self.c.mart is None):
+            code = row.compile(argument)
+            at = self.accumulator(f"{function}{guard}{code.source}", f"{guard}a[{{0}}] = merge_{function}(a[{{0}}], {code.source})")
+            return Code(f"a[{at}]", code.type)
+        if self.c.mart is None:
+            raise DeclarationError("HR0211", "a query over rows does not aggregate", place=self.c.text.at(node), help="aggregate in a mart, and query the mart")
+        if not isinstance(argument, exp.Column) or self.c.mart.measure(argument.name) is None:
+            if isinstance(argument, exp.Column) and grain is None:
+                raise self.unknown(argument)
+            raise DeclarationError("HR0212", f"{render(node)} aggregates something else than a measure", place=self.c.text.at(node),
+                                   help="aggregate columns in the mart; in a query write measure(column)")  # fmt: skip
+        measure = self.c.mart.measure(argument.name)
+        assert measure is not None
+        tree = parse_expression(Text(measure.finisher, self.c.text.place))
+        if function != "measure":
+            part = next((p for p in self.c.mart.parts if isinstance(tree, exp.Column) and p.name == tree.name), None)
+            through = tree.this if isinstance(tree, exp.Coalesce) and isinstance(tree.this, exp.Column) else tree
+            part = part or next((p for p in self.c.mart.parts if isinstance(through, exp.Column) and p.name == through.name), None)
+            if part is None or part.merge != function:
+                raise DeclarationError("HR0212", f"{render(node)} aggregates a finished value again", place=self.c.text.at(node),
+                                       help=f"measure({argument.name})")  # fmt: skip
+        inner = Evaluator(self.c.text, lambda column: self.merged_part(column.name, guard), self.c.parameter)
+        return inner.compile(tree)
+
+    def merged_part(self, name: str, guard: str) -> Code:
+        part = next(p for p in self.table.parts if p.name == name)
+        source = f"r[{self.index[name]}]"
+        if part.merge == "set":
+            at = self.accumulator("set" + guard + name, f"{guard}a[{{0}}] = merge_set(a[{{0}}], members({source}))")
+            return Code(f"a[{at}]", part.type)
+        type = part.type
+        if type.name == "DECIMAL":
+            source, type = f"exact({source})", Type(EXACT, scale=type.scale)
+        how = {"sum": "merge_sum", "min": "merge_min", "max": "merge_max", "bool_or": "merge_max", "bool_and": "merge_min"}.get(part.merge, "merge_sum")
+        if part.merge in ("value", "arg_min", "arg_max"):
+            how = "merge_one"
+        at = self.accumulator(part.merge + guard + name, f"{guard}a[{{0}}] = {how}(a[{{0}}], {source})")
+        return Code(f"a[{at}]", type)
+
+    def accumulator(self, key: str, update: str) -> int:
+        known = self.accumulators.get((key, ""))
+        if known is None:
+            known = self.accumulators[(key, "")] = len(self.accumulators)
+            self.updates.append(update.format(known))
+        return known
+
+    def note_columns(self, codes: Mapping[str, Code]) -> None:
+        self.columns = tuple(Column(alias, finished(code).type) for alias, code in codes.items())
+
+    def sort_keys(self, evaluator: Evaluator, codes: Mapping[str, Code]) -> list[tuple[Code, bool]]:
+        """Codes to sort by; none where the fetch's own order is the answer's."""
+        reverse, in_order = self.c.fetch_order(self.table, self.residual, many=any(True for _ in ()))
+        if in_order and not self.c.aggregated:
+            return []
+        del reverse
+        keys = []
+        for node, descending in self.c.order:
+            named = codes.get(node.name) if isinstance(node, exp.Column) and not node.table else None
+            code = named or evaluator.compile(node)
+            keys.append((code.number or code, descending))
+        return keys
+
+    def sorting(self, width: int, keys: list[tuple[Code, bool]]) -> list[str]:
+        if not keys:
+            return ["    return out"]
+        spec = "[" + ", ".join(f"({width + i}, {descending})" for i, (_, descending) in enumerate(keys)) + "]"
+        return [f"    return [o[:{width}] for o in ordered(out, {spec})]"]
+
+
+class _GroupEvaluator(Evaluator):
+    """An evaluator for which a grouped expression is a leaf."""
+
+    def __init__(
+        self,
+        text: Text,
+        column: Callable[[exp.Column], Code],
+        parameter: Callable[[exp.Expression, str], Code],
+        aggregate: Callable[[exp.Expression], Code],
+        keys: Mapping[str, Code],
+    ) -> None:
+        super().__init__(text, column, parameter, aggregate)
+        self.keys = keys
+
+    def compile(self, node: exp.Expression) -> Code:
+        return self.keys.get(render(node)) or super().compile(node)
+
+
+def _conjuncts(node: exp.Expression | None) -> list[exp.Expression]:
+    if node is None:
+        return []
+    if isinstance(node, exp.And):
+        return [*_conjuncts(node.this), *_conjuncts(node.expression)]
+    return [node]
+
+
+def _columns(node: exp.Expression) -> list[exp.Column]:
+    return list(node.find_all(exp.Column))
+
+
+def _plain(node: exp.Expression, alias: str) -> str:
+    """The predicate without table aliases, for the publish step's SQL."""
+    node = node.copy()
+    for column in node.find_all(exp.Column):
+        if column.table == alias:
+            column.set("table", None)
+    return render(node)
+
+
+def _stored(evaluator: Evaluator, node: exp.Expression, type: Type) -> str:
+    """A parameter expression as the stored value of a key column."""
+    code = evaluator.compile(node)
+    if type.is_instant and code.type.name == "DATE":
+        return f"instant({code.source})"
+    if type.name == "DATE" and code.type.is_instant:
+        return f"date_of({code.source})"
+    return code.source
+
+
+def _define_all(source: str) -> dict[str, Callable[..., Any]]:
+    scope: dict[str, Any] = {name: value for name, value in vars(arithmetic).items() if not name.startswith("_")}
+    # The source is generated from a checked syntax tree: literals by repr(), names by position.
+    exec(compile(source, "<headrace query>", "exec"), scope)  # noqa: S102
+    return scope
+
+
+def _define(source: str) -> Callable[..., Any]:
+    return _define_all(source)["f"]

@@ -1,0 +1,59 @@
+"""What holds for every test: no skip goes unsaid, and where HEADRACE_TEST_STRICT=1 a skip is a failure."""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Generator
+
+import pytest
+
+import dev
+
+STRICT = os.environ.get("HEADRACE_TEST_STRICT") == "1"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of the browser for tests marked `browser`."""
+    found = dev.chromium()
+    if found is None:
+        pytest.skip("no Chromium: install one (Debian, Ubuntu: apt install chromium)")
+    return found
+
+
+def reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.removeprefix("Skipped: ")
+
+
+def fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if STRICT and report.skipped and not hasattr(report, "wasxfail"):
+        report.longrepr = f"skipped, which HEADRACE_TEST_STRICT=1 does not allow: {reason(report)}"
+        report.outcome = "failed"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    fail_if_skipped(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    fail_if_skipped(report)
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List what was skipped, by reason: how many tests, of which files."""
+    files: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for report in terminalreporter.stats.get("skipped", []):
+        files[reason(report)][report.nodeid.split("::")[0]] += 1
+    if not files:
+        return
+    terminalreporter.section(f"{sum(map(Counter.total, files.values()))} skipped")
+    for why, where in sorted(files.items()):
+        terminalreporter.line(why)
+        for name, count in sorted(where.items()):
+            terminalreporter.line(f"  {count:4} in {name}")
