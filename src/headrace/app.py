@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import runpy
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace import settings as all_settings
 from headrace import wiring
+from headrace.errors import DeclarationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from headrace.flow.answer import Reader
+    from headrace.flow.export import Gold
+    from headrace.flow.housekeeping import Housekeeping
+    from headrace.flow.quarantine import Quarantine
     from headrace.flow.run import Batch
+    from headrace.flow.status import Finding
+    from headrace.flow.trial import Result
     from headrace.model.project import LoadedProject
     from headrace.model.run import Run
     from headrace.ports import Engine, Inbox, Lake, Observer, Store
@@ -21,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class App:
-    """One project folder with its settings; each part is opened when it is first needed."""
+    """One project folder with its settings; each part is opened, and imported, when it is first needed."""
 
     def __init__(self, folder: Path, flags: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
@@ -57,6 +64,25 @@ class App:
 
         return Reader(self.project, self.store)
 
+    @cached_property
+    def gold(self) -> Gold:
+        """The relations of the generation that answers."""
+        from headrace.flow.export import Gold
+
+        return Gold(self.project, self.lake, self.engine, self.reader)
+
+    @cached_property
+    def quarantine(self) -> Quarantine:
+        from headrace.flow.quarantine import Quarantine
+
+        return Quarantine(self.project, self.lake, self.engine)
+
+    @cached_property
+    def housekeeping(self) -> Housekeeping:
+        from headrace.flow.housekeeping import Housekeeping
+
+        return Housekeeping(self.project, self.lake, self.engine, self.reader)
+
     def batch(self, observer: Observer) -> Batch:
         from headrace.flow.run import Batch
 
@@ -67,3 +93,79 @@ class App:
         batch = self.batch(observer)
         with wiring.run_lock(self.folder):
             return batch.run(full=full, refit=refit)
+
+    def rollback(self) -> int:
+        """Returns to the predecessor; gives its number. Raises ConflictError HR0405."""
+        from headrace.flow.rollback import rollback
+
+        with wiring.run_lock(self.folder):
+            return rollback(self.store)
+
+    def replay(self, source: str, text: str) -> tuple[int, int]:
+        """Puts corrected records (JSON lines, as exported) into bronze; gives how many, and how many were there before."""
+        from headrace.flow.replay import replay
+
+        with wiring.run_lock(self.folder):
+            return replay(self.quarantine, source, text)
+
+    def why(self, name: str, given: Mapping[str, Any], whole: int) -> dict[str, Any]:
+        """The trace of an answer."""
+        from headrace.flow.why import Why
+
+        return Why(self.gold, self.reader, self.lake, self.engine).why(name, given, whole)
+
+    def status(self) -> dict[str, Any]:
+        from headrace.flow.status import status
+
+        return status(self.project, self.lake, self.engine, self.store)
+
+    def doctor(self) -> list[Finding]:
+        from headrace.flow.status import doctor
+
+        return doctor(self.folder, self.project, self.inbox, self.lake, self.store)
+
+    def compact(self, observer: Observer) -> Iterator[tuple[str, int, int]]:
+        """Merges small files; gives (table, files before, files after) of each."""
+        with wiring.run_lock(self.folder):
+            yield from self.housekeeping.compact(observer)
+
+    def vacuum(self, older_than_hours: float) -> int:
+        with wiring.run_lock(self.folder):
+            return self.housekeeping.vacuum(older_than_hours)
+
+    def exports(self) -> list[str]:
+        from headrace.flow.export import names
+
+        return names(self.folder)
+
+    def export(self, name: str, path: str) -> int:
+        """Writes an export; gives its number of rows."""
+        from headrace.flow.export import export
+
+        return export(name, self.folder, path, self.gold)
+
+    def test(self, names: tuple[str, ...]) -> Iterator[Result]:
+        """Runs the project's unit tests, each in a folder of its own."""
+        from headrace.flow.run import Batch
+        from headrace.flow.trial import trials
+
+        def make(place: Path) -> Batch:
+            settings = all_settings.load(place, {"inbox.path": ".", "inbox.quiet": 0.0}, environment={})
+            parts = (wiring.inbox(place, settings), wiring.lake(place, settings), wiring.engine(place, settings), wiring.store(place, settings))
+            return Batch(self.project, *parts, observer=wiring.silence())
+
+        return trials(self.folder, names, make)
+
+    def generate(self, scale: float, seed: int, folder: str | None) -> Path:
+        """Runs the project's ``samples.py``; gives the folder that it wrote."""
+        from headrace.flow.samples import Samples
+
+        file = self.folder / "samples.py"
+        target = Path(folder) if folder else self.folder / self.settings["inbox.path"]
+        target.mkdir(parents=True, exist_ok=True)
+        generator = runpy.run_path(str(file)).get("generate") if file.is_file() else None
+        if generator is None:
+            raise DeclarationError("HR0102", f"{file} does not define generate(samples)", help="def generate(samples: Samples) -> None: …")
+        with wiring.scratch(self.folder, self.settings) as run_sql:
+            generator(Samples(run_sql, target, seed=seed, scale=scale))
+        return target

@@ -66,6 +66,10 @@ class Engine(Protocol):
         """Writes the rows of a SELECT to one new Parquet file, in order, and flushes it to disk; returns their number."""
         ...
 
+    def export(self, sql: str, path: str, kind: str) -> int:
+        """Writes the rows of a SELECT to a file for other tools; ``kind`` is csv, parquet or json (lines)."""
+        ...
+
     def scan(self, files: Sequence[str], columns: Sequence[tuple[str, str]]) -> str:
         """SQL of a relation over Parquet files; an empty relation of these columns where there are none."""
         ...

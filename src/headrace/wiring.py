@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.settings import Settings
 
 if TYPE_CHECKING:
-    from headrace.ports import Engine, Inbox, Lake, Store
+    from headrace.ports import Engine, Inbox, Lake, Observer, Store
 
 
 def engine(folder: Path, settings: Settings) -> Engine:
@@ -48,3 +49,30 @@ def run_lock(folder: Path) -> AbstractContextManager[None]:
     from headrace.adapters.file_lock import held
 
     return held(folder / ".headrace" / "run.lock")
+
+
+@contextmanager
+def scratch(folder: Path, settings: Settings) -> Iterator[Callable[[str], None]]:
+    """A private engine for generators; gives what runs its statements."""
+    from headrace.adapters.duckdb_engine import DuckDBEngine
+
+    private = DuckDBEngine(memory=settings["engine.memory"], spill=str(folder / ".headrace" / "spill"))
+    try:
+        yield private.execute
+    finally:
+        private.close()
+
+
+class _Silence:
+    def begin(self, verb: str, subject: str, total: int | None = None) -> None: ...
+
+    def advance(self, count: int) -> None: ...
+
+    def end(self, verb: str, subject: str, counts: Mapping[str, int], seconds: float, note: str = "") -> None: ...
+
+    def alarm(self, text: str) -> None: ...
+
+
+def silence() -> Observer:
+    """An observer that tells nobody."""
+    return _Silence()

@@ -66,11 +66,20 @@ class DuckDBEngine:
             os.fsync(written.fileno())
         return int(result[0]) if result else 0
 
+    def export(self, sql: str, path: str, kind: str) -> int:
+        options = {"csv": "FORMAT csv, HEADER", "parquet": "FORMAT parquet", "json": "FORMAT json"}[kind]
+        result = self._run(f"COPY ({sql}) TO '{path.replace(chr(39), chr(39) * 2)}' ({options})").fetchone()
+        return int(result[0]) if result else 0
+
     def scan(self, files: Sequence[str], columns: Sequence[tuple[str, str]]) -> str:
         if not files:
             return "(SELECT " + ", ".join(f'CAST(NULL AS {type}) AS "{name}"' for name, type in columns) + " WHERE false)"
         listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
         return f"read_parquet([{listed}], union_by_name = true)" if len(files) > 1 else f"read_parquet([{listed}])"
+
+    def execute(self, sql: str) -> None:
+        """Runs statements for their effect."""
+        self._run(sql)
 
     def close(self) -> None:
         self._connection.close()

@@ -16,6 +16,7 @@ from headrace.flow.land import land, recover
 from headrace.flow.publish import publish
 from headrace.flow.refine import CONTRACT, refine
 from headrace.flow.relations import Relations
+from headrace.flow.status import record
 from headrace.model.project import LoadedProject
 from headrace.model.run import Run, Step
 from headrace.model.serving import ServingTable
@@ -46,6 +47,8 @@ class Batch:
             _note(run, refine(source, self.lake, self.engine, self.observer, landed))
         self.generate(run, full=full, refit=refit)
         run.seconds = time.monotonic() - started
+        if run.generation is not None:
+            record(run, self.lake, self.engine)
         return run
 
     def land(self, run: Run) -> list[manifest.Landed]:
@@ -70,6 +73,17 @@ class Batch:
         if not full and not refit and self.is_current(current, end, contracts, tables):
             return
         pointer = self.move(pointer, pointers.begin(pointer))
+        try:
+            self.build(run, pointer, current, end, contracts, tables, full=full)
+        except BaseException:
+            # Given up at once, so that rollback is possible; a killed run is given up by the next one.
+            self.store.compare_and_set(POINTER, pointer.text(), pointers.give_up(pointer, pointer.highest).text())
+            raise
+
+    def build(
+        self, run: Run, pointer: Pointer, current: Generation, end: dict[str, int], contracts: dict[str, int], tables: list[ServingTable], *, full: bool
+    ) -> None:
+        """Computes and writes the generation that the pointer calls next, then moves the pointer to it."""
         number = pointer.highest
         relations = Relations(self.project, self.lake, self.engine, end, contracts)
         relations.define()

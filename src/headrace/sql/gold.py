@@ -24,17 +24,20 @@ def parts_columns(mart: Mart) -> list[tuple[str, str]]:
 
 def merged_sql(mart: Mart, scan: str) -> str:
     """One row a key from the appended pieces of a mart; emptied groups are gone."""
-    grain = ", ".join(c.name for c in mart.grain)
-    merged = "".join(f"{merge_sql(p, p.name)} AS {p.name}, " for p in mart.parts)
-    return f"SELECT {grain}, {merged}CAST(sum({RECORDS}) AS BIGINT) AS {RECORDS} FROM {scan} GROUP BY {grain} HAVING sum({RECORDS}) > 0"
+    grain = [c.name for c in mart.grain]
+    columns = [*grain, *(f"{merge_sql(p, p.name)} AS {p.name}" for p in mart.parts), f"CAST(sum({RECORDS}) AS BIGINT) AS {RECORDS}"]
+    return f"SELECT {', '.join(columns)} FROM {scan}{_grouped(grain)} HAVING sum({RECORDS}) > 0"
 
 
 def finished_sql(mart: Mart, parts: str) -> str:
     """The mart as people read it: grain and finished measures. Quotients are the engine's doubles here; answers are exact."""
-    grain = ", ".join(c.name for c in mart.grain)
-    measures = "".join(f", {m.finisher} AS {m.name}" for m in mart.measures)
-    finished = f"SELECT {grain}{measures} FROM {parts}"
+    columns = [*(c.name for c in mart.grain), *(f"{m.finisher} AS {m.name}" for m in mart.measures)]
+    finished = f"SELECT {', '.join(columns)} FROM {parts}"
     return f"SELECT * FROM ({finished}) WHERE {mart.having}" if mart.having else finished
+
+
+def _grouped(columns: list[str]) -> str:
+    return f" GROUP BY {', '.join(columns)}" if columns else ""
 
 
 def rollup_sql(table: ServingTable, parts: str) -> str:
@@ -48,7 +51,7 @@ def rollup_sql(table: ServingTable, parts: str) -> str:
         return f"SELECT {stored_key}{values}, CAST(1 AS BIGINT) AS {RECORDS} FROM {parts}{where}{only}"
     values = "".join(f", {stored(merge_sql(p, p.name), p.type)} AS {p.name}" for p in table.parts)
     head = f"{stored_key}{values}" if key else values.removeprefix(", ")
-    return f"SELECT {head}, CAST(sum({RECORDS}) AS BIGINT) AS {RECORDS} FROM {parts}{where}" + (f" GROUP BY {key}" if key else f" HAVING sum({RECORDS}) > 0")
+    return f"SELECT {head}, CAST(sum({RECORDS}) AS BIGINT) AS {RECORDS} FROM {parts}{where}" + _grouped([c.name for c in table.key]) + f" HAVING sum({RECORDS}) > 0"
 
 
 def stored(expression: str, type: Type) -> str:

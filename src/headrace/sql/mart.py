@@ -166,8 +166,6 @@ class _Compiler:
         for alias, node in grain.items():
             if self.nullable(node, inputs):
                 self.wrong("HR0208", f"grain column '{alias}' may be NULL", node, f"coalesce({render(node)}, …) AS {alias}")
-        if not grain:
-            self.wrong("HR0210", "a mart needs at least one grain column", None, "add a column that is not aggregated")
 
     def nullable(self, node: exp.Expression, inputs: list[str]) -> bool:
         if isinstance(node, exp.Column):
@@ -266,7 +264,8 @@ class _Compiler:
         items = [f"{render(e)} AS {alias}" for alias, e in grain.items()]
         items += [f"{expression} AS {name}" for name, (expression, _) in parts.items()]
         tail = _tail(select)
-        sql = f"SELECT {', '.join([*items, f'count(*) AS {RECORDS}'])} {tail} GROUP BY {', '.join(str(i + 1) for i in range(len(grain)))}"
+        grouping = f" GROUP BY {', '.join(str(i + 1) for i in range(len(grain)))}" if grain else ""
+        sql = f"SELECT {', '.join([*items, f'count(*) AS {RECORDS}'])} {tail}{grouping}"
         try:
             described = dict(self.describe(sql))
             finished_types = dict(self.describe(f"SELECT {', '.join(f'{render(e)} AS {a}' for a, e in measures.items())} {tail}")) if measures else {}
@@ -350,6 +349,8 @@ def check_fan_out(join: exp.Join, right: Relation, text: Text) -> list[Declarati
             equal |= {c.name for c in (node.this, node.expression) if isinstance(c, exp.Column) and c.table == alias}
         elif isinstance(node, (exp.GTE, exp.GT, exp.LT, exp.LTE)):
             bounds |= {c.name for c in node.find_all(exp.Column) if c.table == alias}
+    if not right.key and right.kind == "mart":
+        return []  # a mart without grain is one row
     if not right.key:
         return [DeclarationError("HR0215", f"'{right.name}' has no declared key to join on", place=text.at(join),
                                  help="join references, or marts on their whole grain; aggregate events in a mart instead")]  # fmt: skip

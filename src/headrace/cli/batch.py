@@ -1,0 +1,255 @@
+"""Verbs that work on the lake and the store: run, rollback, status, quarantine, lake, export."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from headrace.cli.shared import Progress, open_app, print_json, print_table
+from headrace.errors import HeadraceError, SettingError
+
+if TYPE_CHECKING:
+    from headrace.app import App
+    from headrace.model.run import Run
+
+
+@click.command()
+@click.option("--full", is_flag=True, help="Recompute every mart whole.")
+@click.option("--refit", is_flag=True, help="Compute pinned yardsticks anew.")
+@click.option("--every", metavar="TIME", help="Repeat: 30s, 5m, 1h.")
+@click.option("--quiet", "-q", is_flag=True, help="No line a step.")
+@click.option("--json", "as_json", is_flag=True, help="Print the run's record as JSON.")
+@click.pass_context
+def run(ctx: click.Context, full: bool, refit: bool, every: str | None, quiet: bool, as_json: bool) -> int:
+    """Land, refine, aggregate and publish what is new. Safe to kill and to repeat at any moment."""
+    app = open_app(ctx)
+    wait = _seconds(every) if every else None
+    while True:
+        progress = Progress(quiet=quiet or as_json)
+        try:
+            record = app.run(progress, full=full, refit=refit)
+        except HeadraceError as error:
+            _on_failure(app, error)
+            if wait is None:
+                raise
+            from headrace.cli import failure
+
+            failure.write(error)
+        else:
+            _show(record, progress.alarms, as_json=as_json)
+        if wait is None:
+            return 0
+        time.sleep(wait)
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text)
+    if not found:
+        raise SettingError("HR0601", f"--every is '{text}'", help="a number and s, m or h: 30s, 5m, 1h")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def _on_failure(app: App, error: HeadraceError) -> None:
+    command = app.settings["run.on_failure"]
+    if command:
+        from headrace.cli.failure import as_json
+
+        # The user's own command line, from the user's own settings.
+        subprocess.run(command, shell=True, input=as_json(error), text=True, check=False, timeout=60)  # noqa: S602
+
+
+def _show(record: Run, alarms: list[str], *, as_json: bool) -> None:
+    totals = {
+        "rows in files": record.total("rows", "land"), "bronze": record.total("bronze", "land"),
+        "quarantined at landing": record.total("unreadable", "land"), "landed": record.total("landed", "refine"),
+        "clean": record.total("clean", "refine"), "quarantined": record.total("quarantined", "refine") + record.total("unreadable", "refine"),
+        "duplicates": record.total("duplicate", "refine"), "superseded": record.total("superseded", "refine"),
+        "repaired": record.total("repaired", "refine"), "flagged": record.total("flagged", "refine"),
+        "published": record.total("rows", "publish"),
+    }  # fmt: skip
+    if as_json:
+        steps = [{"verb": s.verb, "subject": s.subject, "seconds": round(s.seconds, 3), "note": s.note, **s.counts} for s in record.steps]
+        print_json({"generation": record.generation, "seconds": round(record.seconds, 3), "totals": totals, "alarms": alarms, "steps": steps})
+        return
+    if record.generation is None:
+        click.echo(f"nothing to do ({record.seconds:.2f} s)")
+        return
+    said = ", ".join(f"{count:,} {name}" for name, count in totals.items() if count)
+    click.echo(f"generation {record.generation} published: {said}; {record.seconds:.2f} s")
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_context
+def rollback(ctx: click.Context, yes: bool) -> None:
+    """Return to the generation before this one: answers are exactly what they were."""
+    app = open_app(ctx)
+    if not yes and sys.stdin.isatty():
+        click.confirm("Return to the generation before this one?", abort=True)
+    generation = app.rollback()
+    click.echo(f"answers come from generation {generation} again; `headrace run` goes forward")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True)
+@click.pass_context
+def status(ctx: click.Context, as_json: bool) -> None:
+    """Freshness, counts and the last runs."""
+    found = open_app(ctx).status()
+    if as_json:
+        print_json(found)
+        return
+    click.echo(f"project     {found['project']}")
+    click.echo(f"generation  {found['generation'] or 'none yet'}" + (f" of {found['published_at']}" if found["generation"] else ""))
+    if found["running"]:
+        click.echo(f"running     generation {found['running']} is being built")
+    if found["sources"]:
+        click.echo()
+        print_table(["source", "landed", "clean", "quarantined", "as of"], [[s[k] for k in ("source", "landed", "clean", "quarantined", "as_of")] for s in found["sources"]])
+    if found["runs"]:
+        click.echo()
+        print_table(["run", "generation", "seconds", "rows in files"], [[r["started_at"], r["generation"], r["seconds"], r["rows"]] for r in found["runs"]])
+
+
+@click.group()
+def quarantine() -> None:
+    """Rejected records, with reasons and origin."""
+
+
+@quarantine.command("ls")
+@click.argument("source", required=False)
+@click.option("--json", "as_json", is_flag=True)
+@click.pass_context
+def quarantine_ls(ctx: click.Context, source: str | None, as_json: bool) -> None:
+    """Reasons and counts, by source."""
+    rows = open_app(ctx).quarantine.reasons(source)
+    if as_json:
+        print_json({"reasons": [{"source": s, "reason": r, "records": n, "first": o} for s, r, n, o in rows]})
+    elif not rows:
+        click.echo("nothing is quarantined")
+    else:
+        print_table(["source", "reason", "records", "first origin"], rows)
+
+
+@quarantine.command("show")
+@click.argument("source")
+@click.option("--reason", help="Only records with this reason.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
+@click.option("--json", "as_json", is_flag=True)
+@click.pass_context
+def quarantine_show(ctx: click.Context, source: str, reason: str | None, limit: int, as_json: bool) -> None:
+    """Records as they were sent, with every reason and their origin."""
+    records = open_app(ctx).quarantine.records(source, reason, limit)
+    if as_json:
+        print_json({"records": records})
+        return
+    for record in records:
+        click.echo(f"{record['origin']}  {record['file']} row {record['row']}")
+        click.echo(f"    why   {'; '.join(record['reasons'])}")
+        click.echo(f"    sent  {json.dumps(record['record'], ensure_ascii=False)}")
+
+
+@quarantine.command("export")
+@click.argument("source")
+@click.option("--reason", help="Only records with this reason.")
+@click.option("--to", "path", type=click.Path(dir_okay=False), help="File to write (default: standard output).")
+@click.pass_context
+def quarantine_export(ctx: click.Context, source: str, reason: str | None, path: str | None) -> None:
+    """JSON lines of origin, reasons and record: mend the records, then `quarantine replay`."""
+    records = open_app(ctx).quarantine.records(source, reason, 1_000_000_000)
+    text = "".join(json.dumps({"origin": r["origin"], "reasons": r["reasons"], "record": r["record"]}, ensure_ascii=False) + "\n" for r in records)
+    if path is None:
+        click.echo(text, nl=False)
+    else:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        click.echo(f"{len(records)} records in {path}", err=True)
+
+
+@quarantine.command("replay")
+@click.argument("source")
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False))
+@click.pass_context
+def quarantine_replay(ctx: click.Context, source: str, file: str | None) -> None:
+    """Puts corrected records back: each names the origin that it replaces, which is void from then on.
+
+    Without FILE the records of a source are only judged again by the contract as it is now (`headrace run` does so, too).
+    """
+    app = open_app(ctx)
+    progress = Progress()
+    if file is None:
+        _show(app.run(progress), progress.alarms, as_json=False)
+        return
+    with open(file, encoding="utf-8") as lines:
+        replayed, known = app.replay(source, lines.read())
+    click.echo(f"{replayed} records replayed, {known} were replayed before", err=True)
+    _show(app.run(progress), progress.alarms, as_json=False)
+
+
+@click.group()
+def lake() -> None:
+    """The lake's tables."""
+
+
+@lake.command("ls")
+@click.option("--json", "as_json", is_flag=True)
+@click.pass_context
+def lake_ls(ctx: click.Context, as_json: bool) -> None:
+    """Tables, versions, files and bytes."""
+    rows = open_app(ctx).housekeeping.tables()
+    if as_json:
+        print_json({"tables": rows})
+    else:
+        print_table(["table", "version", "files", "bytes"], [[r["table"], r["version"], r["files"], r["bytes"]] for r in rows])
+
+
+@lake.command("compact")
+@click.pass_context
+def lake_compact(ctx: click.Context) -> None:
+    """Merge small files of bronze, silver and the manifest; offsets and answers stay as they are."""
+    progress = Progress()
+    for name, before, after in open_app(ctx).compact(progress):
+        click.echo(f"{name}: {before} files became {after}")
+
+
+@lake.command("vacuum")
+@click.option("--older-than", "hours", default=168.0, show_default=True, type=click.FloatRange(min=0), help="Hours that an unused file is kept.")
+@click.pass_context
+def lake_vacuum(ctx: click.Context, hours: float) -> None:
+    """Delete files that neither the current nor the previous generation uses."""
+    click.echo(f"{open_app(ctx).vacuum(hours)} files deleted")
+
+
+@lake.command("sql")
+@click.argument("sql")
+@click.option("--json", "as_json", is_flag=True)
+@click.pass_context
+def lake_sql(ctx: click.Context, sql: str, as_json: bool) -> None:
+    """Ask the lake: one SELECT over the project's sources, datasets and marts, as of the current generation."""
+    columns, rows = open_app(ctx).housekeeping.sql(sql)
+    if as_json:
+        print_json({"columns": columns, "rows": [dict(zip(columns, row, strict=True)) for row in rows]})
+    else:
+        print_table(columns, rows)
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--to", "path", type=click.Path(dir_okay=False), help="File to write; .csv, .parquet or .jsonl (default: standard output as CSV).")
+@click.pass_context
+def export(ctx: click.Context, name: str | None, path: str | None) -> None:
+    """Write one of the project's exports (`exports/NAME.sql`)."""
+    app = open_app(ctx)
+    if name is None:
+        for known in app.exports():
+            click.echo(known)
+        return
+    rows = app.export(name, path or "-")
+    if path is not None:
+        click.echo(f"{rows:,} rows in {path}", err=True)

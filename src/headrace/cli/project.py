@@ -1,0 +1,136 @@
+"""Verbs that look at the project itself: check, explain, test, gen, config, doctor, completion."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from headrace.cli.shared import open_app, print_json, print_table
+from headrace.errors import CODES, NotFoundError, ProjectErrors, nearest
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True)
+@click.pass_context
+def check(ctx: click.Context, as_json: bool) -> int:
+    """Find everything wrong with the project, offline: names, types, SQL subset, what can stream, what each fetch costs."""
+    from headrace.cli import failure
+    from headrace.flow.check import report
+
+    started = time.monotonic()
+    app = open_app(ctx)
+    try:
+        found = report(app.project)
+    except ProjectErrors as errors:
+        if not as_json:
+            raise
+        places = [{"code": e.code, "what": e.what, "file": e.place.file if e.place else None, "line": e.place.line if e.place else None,
+                   "column": e.place.column if e.place else None, "help": e.help} for e in errors.errors]  # fmt: skip
+        print_json({"errors": places})
+        return failure.ProjectErrors.exit_code
+    if as_json:
+        print_json({"errors": [], **found})
+        return 0
+    print_table(["mart", "grain", "path", "why"], [[m["name"], ", ".join(m["grain"]), m["path"], m["why"]] for m in found["marts"]])
+    click.echo()
+    print_table(["query", "table", "partition", "clustering", "fetch"], [[t["query"], t["table"], t["partition"], t["clustering"], t["fetch"]] for t in found["tables"]])
+    counts = found["counts"]
+    said = ", ".join(f"{n} {what}" for what, n in counts.items())
+    click.echo(f"\nno errors: {said} ({time.monotonic() - started:.2f} s)", err=True)
+    return 0
+
+
+@click.command()
+@click.argument("what", required=False)
+@click.pass_context
+def explain(ctx: click.Context, what: str | None) -> None:
+    """Explain an error code, a mart or a query: what it means, or how it was read."""
+    if what is None:
+        print_table(["code", "title"], [[code, e.title] for code, e in CODES.items()])
+        return
+    code = what.upper()
+    if code in CODES:
+        found = CODES[code]
+        click.echo(f"{code}: {found.title}\n\n{found.means}\n\nWhat to do: {found.do}")
+        return
+    if code.startswith("HR") and code[2:].isdigit():
+        raise NotFoundError("HR0605", f"no error has the code {code}", help=nearest(code, CODES))
+    from headrace.flow.check import explained
+
+    click.echo(explained(open_app(ctx).project, what))
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@click.option("--json", "as_json", is_flag=True)
+@click.pass_context
+def test(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> int:
+    """Run the project's own unit tests (`tests/*.toml`): rows in, expected rows out."""
+    results = list(open_app(ctx).test(names))
+    if as_json:
+        print_json({"tests": [{"name": r.name, "passed": not r.differences, "differences": r.differences} for r in results]})
+    else:
+        for result in results:
+            click.echo(f"{'ok  ' if not result.differences else 'FAIL'} {result.name}")
+            for line in result.differences:
+                click.echo(f"     {line}")
+        failed = sum(1 for r in results if r.differences)
+        click.echo(f"{len(results) - failed} passed, {failed} failed", err=True)
+    return 1 if any(r.differences for r in results) else 0
+
+
+@click.command()
+@click.option("--scale", default=1.0, show_default=True, type=click.FloatRange(min=0.001), help="Multiplies the volume.")
+@click.option("--seed", default=1, show_default=True, help="The same seed gives the same bytes.")
+@click.option("--to", "folder", type=click.Path(file_okay=False), help="Folder to write (default: the inbox).")
+@click.pass_context
+def gen(ctx: click.Context, scale: float, seed: int, folder: str | None) -> None:
+    """Generate the project's sample data (`samples.py`) into its inbox."""
+    started = time.monotonic()
+    written = open_app(ctx).generate(scale, seed, folder)
+    click.echo(f"sample data in {written} ({time.monotonic() - started:.1f} s)", err=True)
+
+
+@click.group()
+def config() -> None:
+    """The settings."""
+
+
+@config.command("show")
+@click.option("--json", "as_json", is_flag=True)
+@click.pass_context
+def config_show(ctx: click.Context, as_json: bool) -> None:
+    """Every setting, its value and where that comes from; secrets masked."""
+    settings = open_app(ctx).settings
+    if as_json:
+        print_json({"settings": [{"name": n, "value": v, "origin": o} for n, v, o in settings.shown()]})
+    else:
+        print_table(["setting", "value", "origin", "what it is"], [[n, v, o, settings.values[n].setting.help] for n, v, o in settings.shown()])
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True)
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> int:
+    """Look at the usual causes of trouble, and say how to mend each."""
+    findings = open_app(ctx).doctor()
+    if as_json:
+        print_json({"findings": [{"check": f.check, "ok": f.ok, "found": f.found, "help": f.help} for f in findings]})
+    else:
+        for finding in findings:
+            click.echo(f"{'ok  ' if finding.ok else 'FAIL'} {finding.check:<10} {finding.found}" + ("" if finding.ok else f"\n     help: {finding.help}"))
+    return 0 if all(f.ok for f in findings) else 1
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print a completion script: add `eval "$(headrace completion bash)"` to your shell's start-up file."""
+    from click.shell_completion import get_completion_class
+
+    from headrace.cli import root
+
+    found = get_completion_class(shell)
+    assert found is not None
+    click.echo(found(root, {}, "headrace", "_HEADRACE_COMPLETE").source())

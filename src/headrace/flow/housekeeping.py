@@ -1,0 +1,75 @@
+"""The lake's upkeep: what is there, merging small files, deleting what no generation uses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.flow.answer import Reader
+from headrace.model.project import LoadedProject
+from headrace.ports import Engine, Lake, Observer
+from headrace.seam.generation import Generation
+
+SMALL = 64 << 20
+"""Bytes below which files are merged."""
+
+
+@dataclass(slots=True)
+class Housekeeping:
+    project: LoadedProject
+    lake: Lake
+    engine: Engine
+    reader: Reader
+
+    def tables(self) -> list[dict[str, Any]]:
+        """Table, version, number of files, bytes."""
+        found = []
+        for name in self.lake.tables():
+            snapshot = self.lake.snapshot(name)
+            if snapshot is not None:
+                size = sum(os.path.getsize(f) for f in snapshot.files)
+                found.append({"table": name, "version": snapshot.version, "files": len(snapshot.files), "bytes": size})
+        return found
+
+    def compact(self, observer: Observer) -> Iterator[tuple[str, int, int]]:
+        """Merges small files of tables that only grow by appending, keeping the order of records and every offset.
+
+        A generation names gold and serving state by version, and those merge by themselves; so they are left alone.
+        """
+        for name in self.lake.tables():
+            if not name.startswith(("bronze/", "silver/", "manifest")):
+                continue
+            snapshot = self.lake.snapshot(name)
+            small = [f for f in snapshot.files if os.path.getsize(f) < SMALL] if snapshot else []
+            if snapshot is None or len(small) < 2:
+                continue
+            observer.begin("compact", name, len(small))
+            path = self.lake.new_file(name)
+            order = " ORDER BY _lane, _offset" if name != "manifest" else ""
+            rows = self.engine.write(f"SELECT * FROM {self.engine.scan(small, [])}{order}", path)
+            keep = [f for f in snapshot.files if f not in small]
+            self.lake.commit(name, [(path, rows)], keep=keep, base=snapshot)
+            yield name, len(snapshot.files), len(keep) + 1
+
+    def vacuum(self, older_than_hours: float) -> int:
+        """Deletes files that neither the newest versions nor the answering generation or its predecessor use, once they
+        are older than that: a run that is going on writes files that no version names yet."""
+        kept = self._generations()
+        gone = 0
+        for name in self.lake.tables():
+            kind, _, table = name.partition("/")
+            versions = [
+                state.version
+                for generation in kept
+                for known, state in (*generation.marts.items(), *generation.tables.items())
+                if known == table and kind == ("gold" if known in generation.marts and state is generation.marts[known] else "serving")
+            ]
+            gone += self.lake.forget(name, versions, older_than_hours)
+        return gone
+
+    def _generations(self) -> list[Generation]:
+        pointer = self.reader.pointer()
+        numbers = [n for n in (pointer.generation, pointer.predecessor) if n]
+        return [self.reader.generation(n) for n in numbers]

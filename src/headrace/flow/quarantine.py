@@ -1,0 +1,84 @@
+"""quarantine: what was rejected, why and from where; and corrected records put back, each once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.errors import ContractError, NotFoundError, nearest
+from headrace.model.project import LoadedProject
+from headrace.model.source import Source
+from headrace.ports import Engine, Lake
+from headrace.sql.judge import bronze_columns, literal, quote, silver_columns
+
+REJECTED = "_verdict IN ('quarantined', 'unreadable')"
+
+
+@dataclass(slots=True)
+class Quarantine:
+    """Reads the rejected records of a project's lake."""
+
+    project: LoadedProject
+    lake: Lake
+    engine: Engine
+
+    def reasons(self, source: str | None = None) -> list[tuple[str, str, int, str]]:
+        """(source, reasons, records, first origin), most records first."""
+        found: list[tuple[str, str, int, str]] = []
+        for one in [self.source(source)] if source else self.project.sources.values():
+            silver = self.lake.snapshot(f"silver/{one.name}")
+            if silver is None:
+                continue
+            rows = self.engine.rows(
+                f"SELECT list_aggregate(_reasons, 'string_agg', '; '), count(*), min(_offset) FROM "
+                f"{self.engine.scan(silver.files, silver_columns(one))} WHERE {REJECTED} GROUP BY 1"
+            )
+            found += [(one.name, reason, count, f"{one.name}:{first}") for reason, count, first in rows]
+        return sorted(found, key=lambda row: (-row[2], row[0], row[1]))
+
+    def records(self, name: str, reason: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
+        """Rejected records of a source as they were sent, in order of offset."""
+        source = self.source(name)
+        silver, bronze = self.lake.snapshot(f"silver/{name}"), self.lake.snapshot(f"bronze/{name}")
+        if silver is None or bronze is None:
+            return []
+        only = f" AND list_contains(_reasons, {literal(reason)})" if reason else ""
+        rejected = f"SELECT _offset, _reasons FROM {self.engine.scan(silver.files, silver_columns(source))} WHERE {REJECTED}{only} ORDER BY _offset LIMIT {limit}"
+        sent = ", ".join(f"b.{quote(source.sent(c.name))}" for c in source.columns)
+        rows = self.engine.rows(
+            f"SELECT b._file, b._row, b._offset, s._reasons, b._bytes, {sent} FROM ({rejected}) AS s "
+            f"JOIN {self.engine.scan(bronze.files, bronze_columns(source))} AS b ON b._offset = s._offset ORDER BY b._offset"
+        )
+        return [self._record(source, row) for row in rows]
+
+    def _record(self, source: Source, row: tuple[Any, ...]) -> dict[str, Any]:
+        file, number, offset, reasons, raw, *values = row
+        sent: Any = {source.sent(c.name): v for c, v in zip(source.columns, values, strict=True)}
+        if raw is not None:
+            sent = bytes(raw).decode(errors="backslashreplace")
+        return {"origin": f"{source.name}:{offset}", "file": file, "row": number, "reasons": list(reasons), "record": sent}
+
+    def source(self, name: str) -> Source:
+        found = self.project.sources.get(name)
+        if found is None:
+            raise NotFoundError("HR0203", f"no source '{name}'", help=nearest(name, self.project.sources))
+        return found
+
+
+def corrected(source: Source, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(origin's offset, record) of each line of an exported and mended file; raises ContractError HR0305 naming the line."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            lane, _, offset = str(entry["origin"]).rpartition(":")
+            record = entry["record"]
+            if lane != source.name or not offset.isdigit() or not isinstance(record, dict):
+                raise ValueError
+        except (ValueError, KeyError, TypeError):
+            raise ContractError("HR0305", f"line {number} is not a corrected record of {source.name}",
+                                help='{"origin": "source:offset", "record": {…}} as `headrace quarantine export` writes it') from None  # fmt: skip
+        yield int(offset), record

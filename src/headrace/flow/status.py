@@ -1,0 +1,96 @@
+"""status and doctor: how fresh the answers are, what the last runs did, and the usual causes of trouble."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from headrace.flow.answer import POINTER
+from headrace.model.project import LoadedProject
+from headrace.model.run import Run
+from headrace.ports import Engine, Inbox, Lake, Store
+from headrace.seam import generation as generations
+from headrace.seam import pointer as pointers
+from headrace.sql.judge import silver_columns
+
+RUNS = "runs"
+COLUMNS = [("started_at", "VARCHAR"), ("generation", "BIGINT"), ("seconds", "DOUBLE"), ("record", "VARCHAR")]
+ROOM = 1 << 30
+"""Bytes of free disk below which doctor warns."""
+
+
+def record(run: Run, lake: Lake, engine: Engine) -> None:
+    """Keeps a run's record in the lake."""
+    steps = [{"verb": s.verb, "subject": s.subject, "seconds": round(s.seconds, 3), "note": s.note, **s.counts} for s in run.steps]
+    row = {"started_at": [run.started_at], "generation": [run.generation], "seconds": [round(run.seconds, 3)], "record": [json.dumps(steps)]}
+    types = {"VARCHAR": pa.string(), "BIGINT": pa.int64(), "DOUBLE": pa.float64()}
+    engine.offer("run_record", pa.table({name: pa.array(row[name], types[type]) for name, type in COLUMNS}))
+    path = lake.new_file(RUNS)
+    rows = engine.write("SELECT * FROM run_record", path)
+    lake.commit(RUNS, [(path, rows)], keep=None, base=lake.snapshot(RUNS))
+
+
+def status(project: LoadedProject, lake: Lake, engine: Engine, store: Store, last: int = 5) -> dict[str, Any]:
+    """The pointer, each source's counts as of its silver table, and the last runs."""
+    text = store.control(POINTER)
+    pointer = pointers.read(text) if text is not None else pointers.FIRST
+    told = store.control(generations.control_name(pointer.generation))
+    generation = generations.read(told) if told is not None else generations.EMPTY
+    sources = []
+    for source in project.sources.values():
+        silver = lake.snapshot(f"silver/{source.name}")
+        if silver is None:
+            continue
+        scan = engine.scan(silver.files, silver_columns(source))
+        counts = dict(engine.rows(f"SELECT _verdict, count(*) FROM {scan} GROUP BY ALL"))
+        sources.append(
+            {"source": source.name, "landed": sum(counts.values()), "clean": counts.get("clean", 0),
+             "quarantined": counts.get("quarantined", 0) + counts.get("unreadable", 0), "duplicates": counts.get("duplicate", 0),
+             "superseded": counts.get("superseded", 0), "as_of": generation.as_of.get(source.name)}
+        )  # fmt: skip
+    found = lake.snapshot(RUNS)
+    runs = []
+    if found is not None:
+        rows = engine.rows(f"SELECT started_at, generation, seconds, record FROM {engine.scan(found.files, COLUMNS)} ORDER BY started_at DESC LIMIT {last}")
+        for started, number, seconds, steps in rows:
+            landed = sum(s.get("rows", 0) for s in json.loads(steps) if s["verb"] == "land")
+            runs.append({"started_at": started, "generation": number, "seconds": seconds, "rows": landed})
+    return {
+        "project": project.name, "generation": pointer.generation or None, "predecessor": pointer.predecessor, "running": pointer.next,
+        "published_at": generation.published_at, "tables": len(generation.tables), "sources": sources, "runs": runs,
+    }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that doctor looked at."""
+
+    check: str
+    ok: bool
+    found: str
+    help: str = ""
+
+
+def doctor(folder: Path, project: LoadedProject, inbox: Inbox, lake: Lake, store: Store) -> list[Finding]:
+    """Python, disk, folders, inbox, lake and store."""
+    free = shutil.disk_usage(folder).free
+    matching = {name: len(inbox.list(source.format.pattern)) for name, source in project.sources.items()}
+    empty = [name for name, count in matching.items() if not count]
+    text = store.control(POINTER)
+    pointer = pointers.read(text) if text is not None else pointers.FIRST
+    named = store.control(generations.control_name(pointer.generation)) is not None or pointer.generation == 0
+    return [
+        Finding("python", sys.version_info >= (3, 11), ".".join(map(str, sys.version_info[:3])), "Python 3.11 or newer"),
+        Finding("disk", free > ROOM, f"{free >> 20:,} MiB free", "free some space: a run needs room for a copy of what it changes"),
+        Finding("folder", os.access(folder, os.W_OK), str(folder), "the project folder must be writable"),
+        Finding("inbox", True, f"{sum(matching.values())} files" + (f"; none for {', '.join(empty)}" if empty else "")),
+        Finding("lake", True, f"{len(lake.tables())} tables"),
+        Finding("store", named, f"generation {pointer.generation or 'none yet'}", "headrace run --full"),
+    ]

@@ -1,0 +1,159 @@
+"""why: where an answer comes from. The parts, the generation, the records behind them by file, what was repaired or
+flagged among them, and what quarantine kept out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.flow.answer import Reader, parameters_of
+from headrace.flow.export import Gold
+from headrace.model.source import Source
+from headrace.model.types import Column
+from headrace.ports import Engine, Lake
+from headrace.seam.pointer import Pointer
+from headrace.seam.reader import live
+from headrace.sql.judge import bronze_columns, literal, quote, silver_columns
+from headrace.sql.query import Plan, Query
+from headrace.sql.trace import trace_sql
+
+KEYS = 2000
+"""Serving keys whose records are looked up one by one; a broader question is traced by its bounds alone."""
+
+
+@dataclass(slots=True)
+class Why:
+    """Traces answers of one project."""
+
+    gold: Gold
+    reader: Reader
+    lake: Lake
+    engine: Engine
+
+    def why(self, name: str, given: Mapping[str, Any], whole: int) -> dict[str, Any]:
+        """The trace of an answer; ``whole`` records of each source are shown as they were sent.
+
+        Raises what ``Reader.answer`` raises.
+        """
+        query = self.reader.query(name)
+        values = parameters_of(query, given)
+        answer = self.reader.read(query, values)
+        pointer = self.reader.pointer()
+        generation = self.reader.generation(answer.generation)
+        plan = query.plan(values)
+        rows = self._rows(plan, values, pointer)
+        self.gold.define()
+        sources = [self._source(source, query, plan, rows, whole) for source in self._feeding(query)]
+        parts = [dict(zip(plan.table.columns, row, strict=True)) for row in rows[:50]]
+        return {
+            "query": name,
+            "parameters": {k: v for k, v in values.items() if k != "now" and v is not None},
+            "rows": [dict(zip([c.name for c in answer.columns], row, strict=True)) for row in answer.rows],
+            "generation": answer.generation,
+            "published_at": generation.published_at,
+            "as_of": answer.as_of,
+            "cut": {s["source"]: generation.cut.get(s["source"], 0) for s in sources},
+            "table": plan.table.name,
+            "reads": query.origin,
+            "definition": self._definition(query),
+            "parts": parts,
+            "parts_in_all": len(rows),
+            "sources": sources,
+        }
+
+    def _rows(self, plan: Plan, values: Mapping[str, Any], pointer: Pointer) -> list[tuple[Any, ...]]:
+        """The stored rows behind the answer, with their parts."""
+        rows: list[tuple[Any, ...]] = []
+        for partition in plan.partitions(values):
+            fetched = self.reader.store.fetch(plan.table, partition, plan.bounds(values))
+            rows += live(fetched, len(plan.table.key), pointer.generation, pointer.abandoned)
+        return rows
+
+    def _definition(self, query: Query) -> str:
+        project = self.reader.project
+        return project.marts[query.origin].sql if query.origin in project.marts else f"rows of {query.origin}"
+
+    def _feeding(self, query: Query) -> list[Source]:
+        """The sources whose records an answer counts, through datasets and marts."""
+        project = self.reader.project
+        found: dict[str, Source] = {}
+
+        def visit(name: str) -> None:
+            if name in project.marts:
+                # What a mart joins or reads from other marts are yardsticks: only its own rows are counted records.
+                for inner in project.marts[name].rows_from:
+                    visit(inner)
+            elif name in project.datasets:
+                for inner in project.datasets[name].rows_from:
+                    visit(inner)
+            else:
+                source = project.sources.get(name) or project.sources.get(name.removesuffix("_judged"))
+                for one in [source] if source else project.sources.values():
+                    found[one.name] = one
+
+        visit(query.origin)
+        return list(found.values())
+
+    def _source(self, source: Source, query: Query, plan: Plan, rows: list[tuple[Any, ...]], whole: int) -> dict[str, Any]:
+        table = plan.table
+        key: tuple[Column, ...] = table.key
+        width = len(key)
+        keys = [row[:width] for row in rows]
+        project = self.reader.project
+        mart = project.marts.get(query.origin)
+        found: dict[str, Any] = {"source": source.name}
+        silver, bronze = self.lake.snapshot(f"silver/{source.name}"), self.lake.snapshot(f"bronze/{source.name}")
+        if silver is None or bronze is None:
+            return {**found, "records": 0, "files": []}
+        self._keep_keys(key, keys)
+        origins = trace_sql(mart, table)
+        self.engine.keep("origins", f"SELECT DISTINCT _lane, _offset FROM ({origins}) WHERE _lane = {literal(source.name)}")
+        scan = self.engine.scan(silver.files, silver_columns(source))
+        joined = f"{scan} AS s SEMI JOIN origins AS o ON s._offset = o._offset"
+        files = self.engine.rows(f"SELECT _file, count(*), min(_row), max(_row) FROM {joined} GROUP BY 1 ORDER BY 2 DESC, 1")
+        marks = self.engine.rows(
+            f"SELECT kind, reason, count(*) FROM (SELECT unnest(list_concat(coalesce(list_transform(_repairs, lambda x: {{'kind': 'repaired', 'reason': x.reason}}), []), "
+            f"coalesce(list_transform(_flags, lambda x: {{'kind': 'flagged', 'reason': x}}), [])), recursive := true) FROM {joined}) GROUP BY ALL ORDER BY ALL"
+        )
+        sent = ", ".join(f"b.{quote(source.sent(c.name))}" for c in source.columns)
+        first = self.engine.rows(
+            f"SELECT b._file, b._row, b._offset, {sent} FROM {self.engine.scan(bronze.files, bronze_columns(source))} AS b "
+            f"SEMI JOIN origins AS o ON b._offset = o._offset ORDER BY b._offset LIMIT {whole}"
+        )
+        names = [source.sent(c.name) for c in source.columns]
+        return {
+            **found,
+            "records": sum(count for _, count, _, _ in files),
+            "files": [{"file": f, "records": n, "rows": f"{low}-{high}"} for f, n, low, high in files],
+            "marks": [{"kind": kind, "reason": reason, "records": n} for kind, reason, n in marks],
+            "first": [{"file": f, "row": r, "offset": o, "record": dict(zip(names, values, strict=True))} for f, r, o, *values in first],
+            "kept_out": self._kept_out(source, mart is not None, key, keys, scan),
+        }
+
+    def _keep_keys(self, key: tuple[Column, ...], keys: list[tuple[Any, ...]]) -> None:
+        """The answer's serving keys as the engine's table ``asked``; empty-keyed tables ask for everything."""
+        import pyarrow as pa  # boundary: keys go to the engine as Arrow
+
+        columns = {c.name: pa.array([k[i] for k in keys]) for i, c in enumerate(key)} or {"_all": pa.array([1])}
+        self.engine.offer("asked_rows", pa.table(columns))
+        self.engine.keep("asked", "SELECT * FROM asked_rows")
+
+    def _kept_out(self, source: Source, of_mart: bool, key: tuple[Column, ...], keys: list[tuple[Any, ...]], scan: str) -> list[dict[str, Any]]:
+        """Quarantined records that share the answer's key columns, as far as the record itself tells them."""
+        shared = [c for c in key if source.column(c.name) is not None]
+        tests = []
+        for column in shared:
+            position = [c.name for c in key].index(column.name)
+            values = sorted({str(k[position]) for k in keys})
+            if values and len(values) <= KEYS:
+                tests.append(f"CAST({column.name} AS VARCHAR) IN ({', '.join(literal(v) for v in values)})")
+        days = next((i for i, c in enumerate(key) if c.type.name == "DATE"), None)
+        if source.event_time and days is not None and key[days] not in shared and keys:
+            low, high = min(k[days] for k in keys), max(k[days] for k in keys)
+            tests.append(f"CAST({source.event_time} AS DATE) BETWEEN DATE {literal(low)} AND DATE {literal(high)}")
+        where = "".join(f" AND {t}" for t in tests)
+        rows = self.engine.rows(
+            f"SELECT list_aggregate(_reasons, 'string_agg', '; '), count(*), min(_file), min(_row) FROM {scan} WHERE _verdict = 'quarantined'{where} GROUP BY 1 ORDER BY 2 DESC"
+        )
+        return [{"reason": reason, "records": n, "first": f"{file} row {row}"} for reason, n, file, row in rows]

@@ -1,0 +1,1 @@
+"""The REST API and the declared pages of a project, and who may read them."""
