@@ -35,6 +35,10 @@ SETTINGS = (
     Setting("serve.port", int, 8000, "port to listen on; 0: any free one"),
     Setting("serve.users", str, ".headrace/users.json", "file of users and keys (hashes only)"),
     Setting("serve.max_rows", int, 10_000, "rows that one answer may have"),
+    Setting("serve.max_scan", int, 200_000, "rows of serving tables that one answer may read"),
+    Setting("serve.connections", int, 1_000, "connections that may be open at once"),
+    Setting("serve.proxies", str, "", "addresses of proxies whose X-Forwarded-For is believed, with commas"),
+    Setting("serve.access_log", bool, True, "whether each request is a line of JSON on standard error"),
 )
 BY_NAME = {s.name: s for s in SETTINGS}
 

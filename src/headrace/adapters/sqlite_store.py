@@ -42,7 +42,7 @@ class SQLiteStore:
             connection.execute("INSERT INTO control (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value))
 
     def create(self, table: ServingTable) -> None:
-        columns = [f'"{c.name}" {_affinity(c.type)} NOT NULL' for c in table.key] + [f'"{p.name}" {_affinity(p.type)}' for p in table.parts]
+        columns = [f'"{c.name}" {_affinity(c.type)} NOT NULL' for c in table.key] + [f'"{p.name}" {"TEXT" if p.by else _affinity(p.type)}' for p in table.parts]
         key = ", ".join(f'"{c.name}"' for c in table.key)
         with self._writing() as connection:
             connection.execute(

@@ -62,7 +62,6 @@ class Credentials(msgspec.Struct, frozen=True):
         return not self.users and not self.keys
 
 
-NOBODY = Credentials()
 _ENCODER = msgspec.json.Encoder(order="sorted")
 _DECODER = msgspec.json.Decoder(Credentials)
 
@@ -76,7 +75,7 @@ def load(file: Path) -> Credentials:
                 raise SettingError("HR0601", f"{file} is open to others (mode {stat.S_IMODE(mode):o})", help=f"chmod 600 {file}")
             return _DECODER.decode(opened.read())
     except FileNotFoundError:
-        return NOBODY
+        return Credentials()
     except msgspec.DecodeError:
         # The message of the decoder may quote what it read.
         raise SettingError("HR0601", f"{file} is not a file of users", help="restore it, or remove it and add the users again") from None

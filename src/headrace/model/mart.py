@@ -15,14 +15,22 @@ Merge = Literal["sum", "min", "max", "bool_or", "bool_and", "arg_min", "arg_max"
 class Part:
     """A stored, mergeable piece of one or more measures.
 
-    ``arg_min`` and ``arg_max`` parts are three columns in the lake and the store: the value, its ordering value and
-    the origin that breaks ties; ``name`` is the value's column.
+    An ``arg_min`` or ``arg_max`` part is a struct in the lake and JSON text in the store: the ordering value (of type
+    ``by``), the lane and offset that break ties, and the value itself (of type ``type``).
     """
 
     name: str
     merge: Merge
     expression: str
     type: Type
+    by: Type | None = None
+
+    @property
+    def lake_type(self) -> str:
+        """The SQL type of its column in the lake."""
+        if self.by is not None:
+            return f'STRUCT(k {self.by}, lane VARCHAR, "offset" BIGINT, v {self.type})'
+        return str(self.type)
 
 
 @dataclass(frozen=True, slots=True)

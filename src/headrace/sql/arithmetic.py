@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any
 
@@ -226,3 +226,16 @@ def members(text: str | None) -> frozenset[Value] | None:
 def merge_one(a: Value, b: Value) -> Value:
     """The value of a part that has no merge: its group has one row."""
     return b if a is None else a
+
+
+def ordered_value(text: str | None, order: Callable[[Value], Value] = lambda k: k) -> tuple[Value, ...] | None:
+    """A stored arg_min or arg_max part as (order, lane, offset, value): tuples compare as the parts do."""
+    if text is None:
+        return None
+    k, lane, offset, value = json.loads(text)
+    return order(k), lane, offset, value
+
+
+def chosen(part: tuple[Value, ...] | None) -> Value:
+    """The value of an ordered part."""
+    return None if part is None else part[3]

@@ -14,12 +14,14 @@ def merge_sql(part: Part, column: str) -> str:
         return f"list_sort(list_distinct(flatten(list({column}))))"
     if part.merge == "value":
         return f"any_value({column})"
+    if part.merge in ("arg_min", "arg_max"):
+        return f"{part.merge[4:]}({column})"
     return f"CAST({part.merge}({column}) AS {part.type})"
 
 
 def parts_columns(mart: Mart) -> list[tuple[str, str]]:
     """Names and SQL types of a mart's table in gold."""
-    return [*((c.name, str(c.type)) for c in mart.grain), *((p.name, str(p.type)) for p in mart.parts), (RECORDS, "BIGINT")]
+    return [*((c.name, str(c.type)) for c in mart.grain), *((p.name, p.lake_type) for p in mart.parts), (RECORDS, "BIGINT")]
 
 
 def merged_sql(mart: Mart, scan: str) -> str:
@@ -32,6 +34,9 @@ def merged_sql(mart: Mart, scan: str) -> str:
 def finished_sql(mart: Mart, parts: str) -> str:
     """The mart as people read it: grain and finished measures. Quotients are the engine's doubles here; answers are exact."""
     columns = [*(c.name for c in mart.grain), *(f"{m.finisher} AS {m.name}" for m in mart.measures)]
+    values = [f"{p.name}.v AS {p.name}" for p in mart.parts if p.by is not None]
+    if values:
+        parts = f"(SELECT * REPLACE ({', '.join(values)}) FROM {parts})"
     finished = f"SELECT {', '.join(columns)} FROM {parts}"
     return f"SELECT * FROM ({finished}) WHERE {mart.having}" if mart.having else finished
 
@@ -46,12 +51,23 @@ def rollup_sql(table: ServingTable, parts: str) -> str:
     where = f" WHERE {table.where}" if table.where else ""
     stored_key = ", ".join(f"{stored(c.name, c.type)} AS {c.name}" for c in table.key)
     if not table.of_mart:
-        values = "".join(f", {stored(p.name, p.type)} AS {p.name}" for p in table.parts)
+        values = "".join(f", {stored_part(p, p.name)} AS {p.name}" for p in table.parts)
         only = f" QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY _lane, _offset) = 1" if key else ""
         return f"SELECT {stored_key}{values}, CAST(1 AS BIGINT) AS {RECORDS} FROM {parts}{where}{only}"
-    values = "".join(f", {stored(merge_sql(p, p.name), p.type)} AS {p.name}" for p in table.parts)
+    values = "".join(f", {stored_part(p, merge_sql(p, p.name))} AS {p.name}" for p in table.parts)
     head = f"{stored_key}{values}" if key else values.removeprefix(", ")
     return f"SELECT {head}, CAST(sum({RECORDS}) AS BIGINT) AS {RECORDS} FROM {parts}{where}" + _grouped([c.name for c in table.key]) + f" HAVING sum({RECORDS}) > 0"
+
+
+def stored_part(part: Part, expression: str) -> str:
+    """A part as the stored value of it; an ordered one as JSON of [order, lane, offset, value]."""
+    if part.by is None:
+        return stored(expression, part.type)
+    k, v = stored(f"({expression}).k", part.by), stored(f"({expression}).v", part.type)
+    return (
+        f"CASE WHEN {expression} IS NOT NULL THEN CAST(json_array({k}, ({expression}).lane, "
+        f"({expression}).\"offset\", {v}) AS VARCHAR) END"
+    )
 
 
 def stored(expression: str, type: Type) -> str:
@@ -76,7 +92,7 @@ def stored_type(type: Type) -> str:
 
 def state_columns(table: ServingTable) -> list[tuple[str, str]]:
     """Names and SQL types of the lake's copy of a serving table's live rows."""
-    typed = [(c.name, stored_type(c.type)) for c in table.key] + [(p.name, stored_type(p.type)) for p in table.parts]
+    typed = [(c.name, stored_type(c.type)) for c in table.key] + [(p.name, "VARCHAR" if p.by else stored_type(p.type)) for p in table.parts]
     return [*typed, (RECORDS, "BIGINT"), ("_slot", "BIGINT"), ("_gen", "BIGINT")]
 
 
@@ -94,7 +110,7 @@ def changes_sql(table: ServingTable, fresh: str, live: str, generation: int, *, 
     )
     if not whole:
         return changed
-    emptied = ", ".join([*(f"l.{k}" for k in key), *(f"CAST(NULL AS {stored_type(p.type)})" for p in table.parts)])
+    emptied = ", ".join([*(f"l.{k}" for k in key), *(f"CAST(NULL AS {'VARCHAR' if p.by else stored_type(p.type)})" for p in table.parts)])
     return (
         f"{changed} UNION ALL SELECT {emptied}{', ' if emptied else ''}CAST(0 AS BIGINT), CAST(1 - l._slot AS BIGINT), CAST({generation} AS BIGINT) "
         f"FROM {live} AS l WHERE l.{RECORDS} > 0 AND NOT EXISTS (SELECT 1 FROM {fresh} AS f WHERE {same_key})"

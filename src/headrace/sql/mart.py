@@ -70,6 +70,8 @@ class _Compiler:
         self.errors: list[DeclarationError] = []
         self.parts: dict[str, tuple[str, Merge]] = {}
         self.grain_names: set[str] = set()
+        self.ordered: dict[str, tuple[str, str]] = {}
+        self.base = ""
 
     def wrong(self, code: str, what: str, node: exp.Expression | None, help: str = "") -> None:
         self.errors.append(DeclarationError(code, what, place=self.text.at(node), help=help))
@@ -94,6 +96,7 @@ class _Compiler:
         grain = {alias: e for alias, e in outputs.items() if not self.is_measure(e)}
         measures = {alias: e for alias, e in outputs.items() if alias not in grain}
         self.grain_names = set(grain)
+        self.base = select.args["from_"].this.alias_or_name
         self.check_grain(grain, inputs)
         self.check_measures(measures, grain)
         batch_only = next((f"it reads {n}, which is batch only: {self.relations[n].batch_only}" for n in inputs if self.relations[n].batch_only), "")
@@ -222,8 +225,7 @@ class _Compiler:
             count = self.part(f"{alias}_count", f"count({argument}){where}", "sum")
             return exp.paren(exp.Div(this=exp.column(total), expression=exp.func("nullif", exp.column(count), exp.Literal.number(0))))
         if function in ("arg_min", "arg_max"):
-            value, order = render(call.this), render(call.expression)
-            return exp.column(self.part(alias, f"{function}({value}, {order}){where}", cast(Merge, function)))
+            return exp.column(self.ordered_part(alias, call, node))
         if function == "count" and isinstance(call.this, exp.Distinct):
             if len(call.this.expressions) != 1:
                 self.wrong("HR0202", "count(DISTINCT a, b) is outside the SQL subset", call, "concatenate them: count(DISTINCT a || '|' || b)")
@@ -238,6 +240,16 @@ class _Compiler:
             self.wrong("HR0210", "measure() belongs in a query", call, "in a mart aggregate the dataset's own columns")
         merge = "sum" if function == "count" else cast(Merge, function)
         return exp.column(self.part(alias, f"{render(call)}{where}", merge))
+
+    def ordered_part(self, alias: str, call: exp.Expression, node: exp.Expression) -> str:
+        """arg_min and arg_max as the least or greatest of (order, lane, offset, value): ties are broken by origin."""
+        value, order = render(call.this), render(call.expression)
+        keep = f" AND ({render(node.expression.this)})" if isinstance(node, exp.Filter) else ""
+        function = cast(Merge, function_name(call))
+        struct = f"{{'k': {order}, 'lane': {self.base}._lane, 'offset': {self.base}._offset, 'v': {value}}}"
+        name = self.part(alias, f"{function[4:]}({struct}) FILTER (WHERE {order} IS NOT NULL AND {value} IS NOT NULL{keep})", function)
+        self.ordered[name] = (value, order)
+        return name
 
     def part(self, wanted: str, expression: str, merge: Merge) -> str:
         """The name of a part, the same one for the same aggregate."""
@@ -274,6 +286,11 @@ class _Compiler:
         columns = tuple(Column(alias, self.type_of(described[alias], alias), nullable=False) for alias in grain)
         typed = []
         for name, (expression, merge) in parts.items():
+            if name in self.ordered:
+                value, order = self.ordered[name]
+                of = dict(self.describe(f"SELECT {value} AS v, {order} AS k {tail}"))
+                typed.append(Part(name, merge, expression, self.type_of(of["v"], name), self.type_of(of["k"], name)))
+                continue
             type = self.type_of(described[name], name)
             if merge == "sum" and described[name] == "HUGEINT":
                 type = Type("BIGINT")  # the engine's cast refuses a sum that does not fit: never wrapped
@@ -282,7 +299,7 @@ class _Compiler:
             typed.append(Part(name, merge, expression, type))
         self.stop_if_wrong()
         casts = [f"{c.name}" for c in columns]
-        casts += [f"CAST({p.name} AS {p.type}) AS {p.name}" for p in typed] + [RECORDS]
+        casts += [f"CAST({p.name} AS {p.lake_type}) AS {p.name}" for p in typed] + [RECORDS]
         parts_sql = f"SELECT {', '.join(casts)} FROM ({sql})"
         of_parts = {p.name: p.type for p in typed}
         outs = tuple(

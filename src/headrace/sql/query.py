@@ -430,7 +430,7 @@ class _Compiler:
             if key[name].type.name in ("DECIMAL", "DOUBLE", "LIST"):
                 raise self.error("HR0214", f"'{name}' is {key[name].type}, which cannot be a key", None, f"cast it: CAST({name} AS BIGINT)")
         where = " AND ".join(f"({_plain(n, self.alias)})" for n in found.pushed)
-        shape = (self.base, [str(key[n]) for n in partition], [str(key[n]) for n in clustering], [(p.name, p.merge, str(p.type)) for p in parts], where)
+        shape = (self.base, [str(key[n]) for n in partition], [str(key[n]) for n in clustering], [(p.name, p.merge, p.lake_type) for p in parts], where)
         digest = hashlib.sha256(repr(shape).encode()).hexdigest()[:8]
         return ServingTable(
             f"{self.base}_{digest}", self.base, self.mart is not None, tuple(key[n] for n in partition), tuple(key[n] for n in clustering), parts, where
@@ -492,6 +492,8 @@ class _Body:
     def stored_part(self, node: exp.Column) -> Code:
         part = next(p for p in self.table.parts if p.name == node.name)
         source = f"r[{self.index[part.name]}]"
+        if part.by is not None:
+            return Code(f"chosen(ordered_value({source}))", part.type)
         return Code(f"members({source})" if part.merge == "set" else source, part.type)
 
     def build(self) -> None:
@@ -638,11 +640,15 @@ class _Body:
         if part.merge == "set":
             at = self.accumulator("set" + guard + name, f"{guard}a[{{0}}] = merge_set(a[{{0}}], members({source}))")
             return Code(f"a[{at}]", part.type)
+        if part.by is not None:
+            first = "exact(k)" if part.by.name == "DECIMAL" else "k"
+            update = f"a[{{0}}] = merge_{part.merge[4:]}(a[{{0}}], ordered_value({source}, lambda k: {first}))"
+            return Code(f"chosen(a[{self.accumulator(part.merge + guard + name, guard + update)}])", part.type)
         type = part.type
         if type.name == "DECIMAL":
             source, type = f"exact({source})", Type(EXACT, scale=type.scale)
         how = {"sum": "merge_sum", "min": "merge_min", "max": "merge_max", "bool_or": "merge_max", "bool_and": "merge_min"}.get(part.merge, "merge_sum")
-        if part.merge in ("value", "arg_min", "arg_max"):
+        if part.merge == "value":
             how = "merge_one"
         at = self.accumulator(part.merge + guard + name, f"{guard}a[{{0}}] = {how}(a[{{0}}], {source})")
         return Code(f"a[{at}]", type)

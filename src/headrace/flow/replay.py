@@ -1,0 +1,66 @@
+"""replay: corrected records enter bronze, each naming the record that it replaces, which is void from then on.
+
+A replayed record's file is ``replay/<hash of what was replayed>`` and its row is the offset of its origin, so that who
+replaced whom is told by bronze itself.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from typing import Any
+
+import pyarrow as pa
+
+from headrace.errors import ContractError
+from headrace.flow import manifest
+from headrace.flow.land import arrival_schema, landing_sql
+from headrace.flow.manifest import REPLAY, Landed
+from headrace.flow.quarantine import REJECTED, Quarantine, corrected
+from headrace.model.source import Source
+from headrace.sql.judge import silver_columns
+
+
+def replay(quarantine: Quarantine, name: str, text: str) -> tuple[int, int]:
+    """Appends corrected records (JSON lines of origin and record); gives how many, and how many were replayed before.
+
+    Raises ContractError HR0305 where an origin is not quarantined, before anything is written.
+    """
+    lake, engine = quarantine.lake, quarantine.engine
+    source = quarantine.source(name)
+    bronze, silver = lake.snapshot(f"bronze/{name}"), lake.snapshot(f"silver/{name}")
+    if bronze is None or silver is None:
+        raise ContractError("HR0305", f"{name} has no quarantined records", help="headrace quarantine ls")
+    known = manifest.load(lake, engine)
+    replaced = manifest.replaced(source, lake, engine, known)
+    entries = list(corrected(source, text))
+    new = {offset: record for offset, record in entries if offset not in replaced}
+    rejected = {row[0] for row in engine.rows(f"SELECT _offset FROM {engine.scan(silver.files, silver_columns(source))} WHERE {REJECTED}")}
+    for offset in new:
+        if offset not in rejected:
+            raise ContractError("HR0305", f"{name}:{offset} is not quarantined", help=f"headrace quarantine show {name}")
+    if not new:
+        return 0, len(entries)
+    start = bronze.transaction(name) or 0
+    digest = hashlib.sha256(json.dumps(sorted(new.items())).encode()).hexdigest()
+    file = f"{REPLAY}{digest[:12]}"
+    engine.offer("arrivals", _arrivals(source, new, file, digest, start))
+    path = lake.new_file(f"bronze/{name}")
+    rows = engine.write(landing_sql(source), path)
+    lake.commit(f"bronze/{name}", [(path, rows)], keep=None, base=bronze, transactions={name: start + rows})
+    now = dt.datetime.now(dt.UTC).isoformat()
+    manifest.append(lake, engine, [Landed(name, file, len(text), 0, digest, rows, start, start + rows, "", now)])
+    return len(new), len(entries) - len(new)
+
+
+def _arrivals(source: Source, records: dict[int, dict[str, Any]], file: str, digest: str, start: int) -> pa.Table:
+    """Corrected records as if they had been read from a file."""
+    schema = arrival_schema(source)
+    columns: dict[str, list[Any]] = {f.name: [] for f in schema}
+    for position, (origin, record) in enumerate(records.items()):
+        fixed = {"_file": file, "_sha256": digest, "_offset": start + position, "_row": origin, "_line": json.dumps(record, ensure_ascii=False)}
+        for column, values in columns.items():
+            sent = record.get(column)
+            values.append(fixed[column] if column in fixed else None if sent is None else sent if isinstance(sent, str) else json.dumps(sent))
+    return pa.table({f.name: pa.array(columns[f.name], f.type) for f in schema})

@@ -1,0 +1,195 @@
+"""Answers to queries, as Python values for pages and as whole responses for the API."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from headrace import __version__
+from headrace.errors import NotReadyError, ParameterError
+from headrace.flow.answer import Answer, Reader, parameters_of
+from headrace.http.budget import Bounded, SpentError
+from headrace.http.problems import Refusal, Reply
+from headrace.model.project import LoadedProject
+from headrace.ports import Store
+from headrace.seam.generation import Generation
+from headrace.sql.query import Query
+
+Headers = list[tuple[bytes, bytes]]
+AT_ONCE = 500
+"""Rows that are read on the event loop: about 2 ms. An answer that reads more is given by a thread."""
+THREADS = 4
+QUEUE = 64
+"""Large answers that may wait for a thread."""
+MOST_PARAMETERS = 64
+
+
+class Document(msgspec.Struct, frozen=True, gc=False):
+    """The body of an answer. ``as_of`` and ``complete`` are as in ``flow.answer.Answer``."""
+
+    query: str
+    generation: int
+    as_of: str | None
+    complete: bool
+    rows: list[Any]
+    next_cursor: str | None
+
+
+class Form:
+    """What is the same for every answer of one query."""
+
+    def __init__(self, query: Query, max_rows: int) -> None:
+        self.query = query
+        self.many = {p.name for p in query.parameters if p.many}
+        # Rows become objects. A struct type of the columns makes and encodes them in a third of a dict's time.
+        names = {f"c{i}": column.name for i, column in enumerate(query.columns)}
+        self.row: Callable[..., Any] = msgspec.defstruct("Row", [(field, Any) for field in names], rename=names, gc=False)
+        definition = repr((__version__, query.sql, [(c.name, str(c.type)) for c in query.columns], max_rows))
+        self.definition = hashlib.blake2b(definition.encode(), digest_size=16).digest()
+        # An answer that depends on the time of asking is never the same one again.
+        self.timeless = not any("p['now']" in plan.source for plan in query.plans.values())
+
+
+class Answers:
+    """Asks the reader: at once where little is read, in a thread where much is, and not at all where it is too much."""
+
+    def __init__(self, project: LoadedProject, store: Store, *, max_rows: int, max_scan: int) -> None:
+        self.project = project
+        self.max_rows = max_rows
+        self.forms = {name: Form(query, max_rows) for name, query in project.queries.items()}
+        self._store = store
+        self._max_scan = max_scan
+        self._quick = Bounded(store, min(AT_ONCE, max_scan))
+        self.reader = Reader(project, self._quick)
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="answers")
+        self._waiting = 0
+        self._encode = msgspec.json.Encoder().encode
+
+    # For pages
+
+    async def ask(self, name: str, given: Mapping[str, Any], cursor: str | None = None) -> Answer:
+        """The answer to a query; raises what ``Reader.answer`` raises, and Refusal."""
+        query = self.reader.query(name)
+        values = self._values(query, given)
+        try:
+            return self._at_once(query, values, cursor)
+        except SpentError:
+            return await self._in_thread(query, values, cursor)
+
+    def generation(self) -> Generation:
+        """What is published now; raises NotReadyError HR0402."""
+        return self.reader.generation(self.reader.pointer().generation)
+
+    # For the API
+
+    async def reply(self, name: str, query_string: bytes, none_match: bytes | None) -> Reply:
+        """The whole response to ``GET /v1/queries/{name}``; raises HeadraceError."""
+        query = self.reader.query(name)
+        form = self.forms[name]
+        given = _given(query_string, form.many)
+        cursor = given.pop("cursor", None)
+        values = self._values(query, given)
+        if none_match is not None and form.timeless:
+            generation = self.generation()
+            tag = self._tag(form, generation, query_string)
+            if tag in none_match or none_match == b"*":
+                return Reply(304, [(b"etag", tag), (b"cache-control", b"no-cache")], b"")
+        try:
+            answer = self._at_once(query, values, cursor)
+        except SpentError:
+            answer = await self._in_thread(query, values, cursor)
+        row = form.row
+        document = Document(name, answer.generation, answer.as_of, answer.complete, [row(*r) for r in answer.rows], answer.cursor)
+        headers: Headers = [
+            (b"content-type", b"application/json"),
+            (b"cache-control", b"no-cache"),
+            (b"headrace-generation", b"%d" % answer.generation),
+            (b"headrace-complete", b"true" if answer.complete else b"false"),
+        ]
+        if answer.as_of is not None:
+            headers.append((b"headrace-as-of", answer.as_of.encode()))
+        if form.timeless:
+            headers.append((b"etag", self._tag(form, self.reader.generation(answer.generation), query_string)))
+        if answer.cursor is not None:
+            headers.append((b"link", _next(name, query_string, answer.cursor)))
+        return Reply(200, headers, self._encode(document), len(answer.rows))
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _values(self, query: Query, given: Mapping[str, Any]) -> dict[str, Any]:
+        values = parameters_of(query, given)
+        if query.limit is not None and values[query.limit] is not None and values[query.limit] > self.max_rows:
+            if query.limit in given:
+                what = f"parameter '{query.limit}' is more than {self.max_rows}"
+                raise ParameterError("HR0502", what, parameter=query.limit, help="follow the cursor for more")
+            values[query.limit] = self.max_rows
+        return values
+
+    def _at_once(self, query: Query, values: dict[str, Any], cursor: str | None) -> Answer:
+        self._quick.refill()
+        answer = self.reader.read(query, values, cursor)
+        if len(answer.rows) > self.max_rows:
+            raise _too_much(self.max_rows)
+        return answer
+
+    async def _in_thread(self, query: Query, values: dict[str, Any], cursor: str | None) -> Answer:
+        if self._waiting >= QUEUE:
+            raise NotReadyError("HR0408", "too many large answers at once")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, query, values, cursor)
+        finally:
+            self._waiting -= 1
+
+    def _read(self, query: Query, values: dict[str, Any], cursor: str | None) -> Answer:
+        reader = Reader(self.project, Bounded(self._store, self._max_scan))
+        try:
+            answer = reader.read(query, values, cursor)
+        except SpentError:
+            raise Refusal(400, "HR0607", f"the answer would read more than {self._max_scan} rows", help="ask for a shorter range") from None
+        if len(answer.rows) > self.max_rows:
+            raise _too_much(self.max_rows)
+        return answer
+
+    def _tag(self, form: Form, generation: Generation, query_string: bytes) -> bytes:
+        """A strong validator: the same code, query, question and publication give the same bytes."""
+        question = b"\0".join((form.definition, b"%d" % generation.number, generation.published_at.encode(), query_string))
+        return b'"' + hashlib.blake2b(question, digest_size=12).hexdigest().encode() + b'"'
+
+
+def _too_much(rows: int) -> Refusal:
+    return Refusal(400, "HR0607", f"the answer has more than {rows} rows", help="ask for a shorter range")
+
+
+def _given(query_string: bytes, many: set[str]) -> dict[str, Any]:
+    """Parameters as sent: a text each, or a list where one came several times. Raises ParameterError HR0502."""
+    try:
+        if b"%" in query_string or b"+" in query_string or not query_string.isascii():
+            pairs = parse_qsl(query_string.decode("ascii"), keep_blank_values=True, errors="strict")
+        else:
+            pairs = [(k, v) for k, _, v in [part.partition("=") for part in query_string.decode("ascii").split("&")] if k]
+    except UnicodeDecodeError:
+        raise ParameterError("HR0502", "the parameters are not UTF-8, or not percent-encoded", parameter="") from None
+    if len(pairs) > MOST_PARAMETERS:
+        raise ParameterError("HR0502", f"more than {MOST_PARAMETERS} parameters", parameter="", help="a list can be one parameter, with commas")
+    given: dict[str, Any] = dict(pairs)
+    if len(given) != len(pairs):
+        for name in given:
+            values = [v for k, v in pairs if k == name]
+            given[name] = values if len(values) > 1 else values[0]
+        if isinstance(given.get("cursor"), list):
+            raise ParameterError("HR0502", "parameter 'cursor' is given twice", parameter="cursor", help="give it once")
+    return given
+
+
+def _next(name: str, query_string: bytes, cursor: str) -> bytes:
+    """The Link header of the following page (RFC 8288)."""
+    kept = [part for part in query_string.decode("ascii").split("&") if part and not part.startswith("cursor=")]
+    return f'</v1/queries/{name}?{"&".join([*kept, f"cursor={cursor}"])}>; rel="next"'.encode()

@@ -1,0 +1,73 @@
+"""A store that stops reading when one answer has read enough."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from headrace.model.serving import ServingTable
+from headrace.ports import Store
+
+Row = tuple[Any, ...]
+A_FETCH = 10
+"""What a fetch costs besides its rows, in rows: many small partitions are work too."""
+
+
+class SpentError(Exception):
+    """The answer would read more than its budget."""
+
+
+class Bounded:
+    """The reading half of a store, up to ``rows`` rows between two calls of ``refill``. For one thread."""
+
+    def __init__(self, store: Store, rows: int) -> None:
+        self.rows = rows
+        self._store = store
+        self._left = rows
+        self.control = store.control
+
+    def refill(self) -> None:
+        self._left = self.rows
+
+    def fetch(
+        self,
+        table: ServingTable,
+        partition: Row,
+        bounds: tuple[Any, bool, Any, bool] = (None, True, None, True),
+        *,
+        reverse: bool = False,
+        after: Row | None = None,
+        limit: int | None = None,
+    ) -> Sequence[Row]:
+        left = self._left - A_FETCH
+        if left < 0 or (limit is not None and limit > left):
+            raise SpentError
+        rows = self._store.fetch(table, partition, bounds, reverse=reverse, after=after, limit=left + 1 if limit is None else limit)
+        self._left = left - len(rows)
+        if self._left < 0:
+            raise SpentError
+        return rows
+
+    def moment(self) -> AbstractContextManager[None]:
+        return self._store.moment()
+
+    # An answer writes nothing.
+
+    def compare_and_set(self, name: str, old: str | None, new: str) -> bool:
+        raise NotImplementedError
+
+    def set_control(self, name: str, value: str) -> None:
+        raise NotImplementedError
+
+    def create(self, table: ServingTable) -> None:
+        raise NotImplementedError
+
+    def put(self, table: ServingTable, rows: Iterable[Row]) -> int:
+        raise NotImplementedError
+
+    def drop(self, table: str) -> None:
+        raise NotImplementedError
+
+    def physical(self) -> Sequence[str]:
+        raise NotImplementedError
