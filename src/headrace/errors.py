@@ -54,7 +54,8 @@ class ProjectErrors(HeadraceError, ValueError):
 
     def __init__(self, errors: list[DeclarationError]) -> None:
         self.errors = errors
-        super().__init__("HR0100", f"{len(errors)} error(s) in the project", help="headrace check")
+        first = f"{len(errors)} error(s) in the project; the first: {errors[0]}"
+        super().__init__("HR0100", first, help="headrace check")
 
 
 class SettingError(HeadraceError, ValueError):

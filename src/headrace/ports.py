@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import pyarrow as pa  # boundary: Arrow is the exchange format of Lake and Engine
+from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace.model.serving import ServingTable
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # boundary: Arrow is what the engine is offered; a type only
 
 Row = tuple[Any, ...]
 

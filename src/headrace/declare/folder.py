@@ -56,9 +56,11 @@ class _Loader:
         self.datasets: dict[str, Dataset] = {}
         self.marts: dict[str, Mart] = {}
         self.queries: dict[str, Query] = {}
+        self.pins: set[str] = set()
 
     def load(self) -> LoadedProject:
         project = self.run_declarations()
+        self.pins = set(project.pins)
         sources = {s.model.name: s.model for s in project.sources}
         for source in sources.values():
             self.add_source(source)
@@ -132,6 +134,11 @@ class _Loader:
             if repair.column in source.identity:
                 self.errors.append(DeclarationError("HR0103", f"{source.name}.{repair.column} is part of the id and cannot be repaired", place=repair.place,
                                                     help="quarantine it with a rule, and replay a corrected record"))  # fmt: skip
+        reserved = self.reserved([c.name for c in source.columns])
+        if reserved:
+            help = f'give it another name: rename={{"{reserved}": "{reserved}_"}}'
+            self.errors.append(DeclarationError("HR0103", f"{source.name}: '{reserved}' is a reserved word of SQL", place=source.place, help=help))
+            problems = [*problems, self.errors[-1]]
         key: tuple[str, ...] = ()
         valid = None
         columns = source.columns
@@ -155,6 +162,19 @@ class _Loader:
         self.relations[f"{source.name}_judged"] = Relation(f"{source.name}_judged", judged, "judged", (), None, "", unique)
         self.define(source.name)
         self.define(f"{source.name}_judged")
+
+    def reserved(self, names: list[str]) -> str:
+        """The first of the names that the engine does not take for a column unless quoted; empty where all are fine."""
+        for some in (names, *([n] for n in names)):
+            try:
+                self.engine.describe(f"SELECT {', '.join(f'{n} IS NULL' for n in some)} FROM (SELECT {', '.join(f'1 AS {chr(34)}{n}{chr(34)}' for n in some)})")
+            except DeclarationError:
+                if len(some) == 1:
+                    return some[0]
+            else:
+                if some is names:
+                    return ""
+        return ""
 
     def blame(self, source: Source, error: DeclarationError) -> DeclarationError:
         """The declaration whose own expression the engine refuses."""
@@ -219,7 +239,9 @@ class _Loader:
         self.marts[name] = mart
         columns = (*mart.grain, *(Column(m.name, m.type) for m in mart.measures))
         reason = f"'{name}' is a mart, whose values change as records come"
-        self.relations[name] = Relation(name, columns, "mart", tuple(c.name for c in mart.grain), None, mart.batch_only or reason)
+        # A pinned mart is a fixed yardstick: what reads it does not depend on the whole history.
+        changing = "" if name in self.pins else mart.batch_only or reason
+        self.relations[name] = Relation(name, columns, "mart", tuple(c.name for c in mart.grain), None, changing)
         self.define(name)
 
     # Queries and pages

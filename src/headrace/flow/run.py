@@ -17,6 +17,7 @@ from headrace.flow.publish import publish
 from headrace.flow.refine import CONTRACT, refine
 from headrace.flow.relations import Relations
 from headrace.flow.status import record
+from headrace.model.mart import Mart
 from headrace.model.project import LoadedProject
 from headrace.model.run import Run, Step
 from headrace.model.serving import ServingTable
@@ -74,14 +75,14 @@ class Batch:
             return
         pointer = self.move(pointer, pointers.begin(pointer))
         try:
-            self.build(run, pointer, current, end, contracts, tables, full=full)
+            self.build(run, pointer, current, end, contracts, tables, full=full, refit=refit)
         except BaseException:
             # Given up at once, so that rollback is possible; a killed run is given up by the next one.
             self.store.compare_and_set(POINTER, pointer.text(), pointers.give_up(pointer, pointer.highest).text())
             raise
 
     def build(
-        self, run: Run, pointer: Pointer, current: Generation, end: dict[str, int], contracts: dict[str, int], tables: list[ServingTable], *, full: bool
+        self, run: Run, pointer: Pointer, current: Generation, end: dict[str, int], contracts: dict[str, int], tables: list[ServingTable], *, full: bool, refit: bool
     ) -> None:
         """Computes and writes the generation that the pointer calls next, then moves the pointer to it."""
         number = pointer.highest
@@ -90,7 +91,11 @@ class Batch:
         marts: dict[str, Aggregated] = {}
         known: dict[str, str] = {}
         for mart in self.project.marts.values():
-            step, result = aggregate(mart, relations, self.lake, self.engine, self.observer, current.marts.get(mart.name), known, full=full)
+            pinned = None if refit else self.pinned(mart, current)
+            if pinned is not None:
+                step, result = Step("aggregate", mart.name), pinned
+            else:
+                step, result = aggregate(mart, relations, self.lake, self.engine, self.observer, current.marts.get(mart.name), known, full=full)
             relations.define_mart(mart, result.files)
             marts[mart.name] = result
             known[mart.name] = result.state.definition + json.dumps(result.state.lanes, sort_keys=True)
@@ -103,11 +108,20 @@ class Batch:
             )
             _note(run, step)
         as_of = self.as_of(end, current)
+        pins = {name: self.project.marts[name].hash for name in self.project.pins}
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-        generation = Generation(number, end, {n: m.state for n, m in marts.items()}, states, as_of, contracts, {}, now)
+        generation = Generation(number, end, {n: m.state for n, m in marts.items()}, states, as_of, contracts, pins, now)
         self.store.set_control(generations.control_name(number), generation.text())
         self.move(pointer, pointers.publish(pointer, number))
         run.generation = number
+
+    def pinned(self, mart: Mart, current: Generation) -> Aggregated | None:
+        """A pinned yardstick as it was fitted; None where it is to be fitted (anew): not pinned, never was, or edited."""
+        state = current.marts.get(mart.name)
+        if mart.name not in self.project.pins or state is None or current.pins.get(mart.name) != mart.hash:
+            return None
+        found = self.lake.snapshot(f"gold/{mart.name}", state.version)
+        return Aggregated(state, found.files if found else (), "nothing")
 
     def pointer(self) -> Pointer:
         """The pointer; generation 0 is made by the first run."""
@@ -145,10 +159,12 @@ class Batch:
         relations = Relations(self.project, self.lake, self.engine, end, contracts)
         known: dict[str, str] = {}
         for mart in self.project.marts.values():
-            definition = relations.mart_definition(mart, known)
+            pinned = self.pinned(mart, current)
+            definition = pinned.state.definition if pinned else relations.mart_definition(mart, known)
             if current.marts[mart.name].definition != definition:
                 return False
-            known[mart.name] = definition + json.dumps(relations.lanes(mart.name), sort_keys=True)
+            lanes = pinned.state.lanes if pinned else relations.lanes(mart.name)
+            known[mart.name] = definition + json.dumps(lanes, sort_keys=True)
         return all(t.of_mart or current.tables[t.name].definition == relations.table_definition(t, known) for t in tables)
 
     def as_of(self, end: dict[str, int], current: Generation) -> dict[str, str]:

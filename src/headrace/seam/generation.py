@@ -40,7 +40,7 @@ class Generation:
     tables: Mapping[str, TableState] = field(default_factory=dict)
     as_of: Mapping[str, str] = field(default_factory=dict)
     contracts: Mapping[str, int] = field(default_factory=dict)
-    pins: Mapping[str, int] = field(default_factory=dict)
+    pins: Mapping[str, str] = field(default_factory=dict)
     published_at: str = ""
 
     def text(self) -> str:

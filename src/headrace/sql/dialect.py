@@ -19,10 +19,12 @@ SCALARS = {
     "starts_with", "ends_with", "contains", "split_part", "regexp_matches", "regexp_full_match", "regexp_extract", "md5",
     "json_type", "json_valid", "json_extract", "json_extract_string", "json_array_length", "strftime", "like", "ilike",
     "year", "month", "day", "hour", "minute", "second", "unnest", "list_contains", "from_json", "sign", "left", "right",
-    "make_date", "last_day", "luhn",
+    "make_date", "last_day", "luhn", "array",
 }  # fmt: skip
 WINDOWS = {"row_number", "rank", "dense_rank", "lag", "lead", "first_value", "last_value"}
 HINTS = {
+    **dict.fromkeys(("read_csv", "read_parquet", "read_json", "readcsv", "readparquet", "glob", "read_text"),
+                    "SQL has no files here; read sources, references, datasets and marts only, and declare a source for the file"),
     "now": "a clock makes batch and stream differ; in a query write $now",
     "current_date": "a clock makes batch and stream differ; in a query write CAST($now AS DATE)",
     "current_timestamp": "a clock makes batch and stream differ; in a query write $now",
@@ -78,6 +80,14 @@ class Text:
             if "start" in inner.meta:
                 return self.offset(int(inner.meta["start"]), int(inner.meta["end"]) - int(inner.meta["start"]) + 1)
         return self.place
+
+    def call(self, node: exp.Expression, name: str) -> Place:
+        """The place of a function's name: its node may only know where its first argument stands."""
+        if "start" in node.meta:
+            return self.at(node)
+        starts = [int(n.meta["start"]) for n in node.walk() if "start" in n.meta]
+        found = self.sql.lower().rfind(name, 0, min(starts) if starts else len(self.sql))
+        return self.offset(found, len(name)) if found >= 0 else self.at(node)
 
     def offset(self, start: int, length: int = 1) -> Place:
         before = self.sql[:start]
@@ -136,7 +146,7 @@ def check_subset(tree: exp.Expression, text: Text, *, extra: frozenset[str] = fr
         if name is not None:
             if name not in SCALARS | MERGEABLE | WHOLE | WINDOWS | extra:
                 hint = HINTS.get(name, "not one of the functions that mean the same in every engine; see docs/sql.md")
-                errors.append(DeclarationError("HR0202", f"{name}() is outside the SQL subset", place=text.at(node), help=hint))
+                errors.append(DeclarationError("HR0202", f"{name}() is outside the SQL subset", place=text.call(node, name), help=hint))
         elif isinstance(node, exp.Join) and node.args.get("method"):
             errors.append(_refused(text, node, f"{node.args['method']} JOIN", "write the range: valid_from <= t AND t < valid_to"))
         elif isinstance(node, exp.Union) and node.args.get("distinct"):

@@ -87,6 +87,7 @@ class _Compiler:
             self.stop_if_wrong()
         select = cast(exp.Select, tree)
         self.errors += check_subset(select, self.text)
+        self.stop_if_wrong()
         inputs = self.inputs(select)
         self.stop_if_wrong()
         input_columns = {c.name for name in inputs for c in self.relations[name].columns}

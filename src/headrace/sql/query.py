@@ -361,6 +361,9 @@ class _Compiler:
                 residual.append(node)
         ranged = next(iter([*found.low, *found.high]), None)
         table = self.table(found, list(partition_values), ranged, residual)
+        if self.mart is None and self.relations[self.base].kind != "reference" and not partition_values and ranged is None:
+            raise self.error("HR0214", f"the query reads every row of '{self.base}'", residual[0] if residual else None,
+                             "compare a NOT NULL column with a parameter: WHERE column = $parameter, or a range of the event time")  # fmt: skip
         body = _Body(self, table, residual)
         body.build()
         low, high = found.low.get(ranged or ""), found.high.get(ranged or "")

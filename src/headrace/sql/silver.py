@@ -23,6 +23,8 @@ def compile_dataset(name: str, text: Text, relations: Mapping[str, Relation], de
     """Reads one silver file; raises MartErrors with all that is wrong with it."""
     tree = parse_select(text)
     errors = check_subset(tree, text)
+    if errors:
+        raise MartErrors(errors)
     for table in tree.find_all(exp.Table):
         if isinstance(table.this, exp.Func) or table.args.get("db"):
             errors.append(DeclarationError("HR0202", f"{render(table)} is outside the SQL subset", place=text.at(table), help="read sources, references, datasets and marts only"))

@@ -1,0 +1,149 @@
+"""The door: every request passes its limits, its credentials and its log, and every response its security headers."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from headrace.errors import HeadraceError
+from headrace.http import problems
+from headrace.http.access_log import AccessLog
+from headrace.http.answers import Answers
+from headrace.http.auth import Authenticator, Caller
+from headrace.http.limits import headers_of
+from headrace.http.meter import Meter
+from headrace.http.problems import Reply
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+QUERIES = "/v1/queries/"
+OPEN = ("/health/live", "/health/ready")
+OPEN_PREFIX = "/static/"
+OPEN_AT_HOME = ("/docs", "/openapi.json")
+HOME = ("localhost", "127.0.0.1", "[::1]")
+FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip", b"via")
+ANYWHERE = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+NO_PAGE = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+SAFE = [*ANYWHERE, NO_PAGE]
+
+
+class Gateway:
+    """The ASGI application of a project. Answers go the short way; everything else through ``routes``."""
+
+    def __init__(self, routes: Application, answers: Answers, auth: Authenticator, meter: Meter, log: AccessLog | None, *, loopback: bool) -> None:
+        self._routes = routes
+        self._answers = answers
+        self._auth = auth
+        self._meter = meter
+        self._log = log
+        self._loopback = loopback
+        self._run = secrets.token_hex(4)
+        self._count = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise NotImplementedError(scope["type"])  # the server is told to offer nothing else
+        began = time.perf_counter()
+        self._count += 1
+        request_id = f"{self._run}-{self._count:x}"
+        path: str = scope["path"]
+        method: str = scope["method"]
+        who, code, rows = "", "", None
+        route = "other"
+        responder = _Responder(send, request_id)
+        try:
+            headers = headers_of(scope["headers"], path, scope["query_string"])
+            client = scope["client"]
+            address = client[0] if client else ""
+            caller = None
+            if not self._is_open(path, headers, address):
+                found = self._auth.known(headers, address)
+                caller = found if isinstance(found, Caller) else await self._auth.verify(found, address)
+                who = caller.name
+                caller.must("metrics" if path == "/metrics" else "read")
+            if path.startswith(QUERIES) and (method == "GET" or method == "HEAD"):  # noqa: PLR1714 - twice as fast
+                name = path[len(QUERIES) :]
+                reply = await self._answers.reply(name, scope["query_string"], headers.get(b"if-none-match"))
+                route, rows = name, reply.rows
+                await responder.reply(reply)
+            else:
+                scope["headrace.responder"] = responder
+                await self._routes(scope, receive, responder)
+                route = scope.get("headrace.route", route)
+        except Exception as error:  # noqa: BLE001 - the edge: every failure becomes a problem document
+            code = error.code if isinstance(error, HeadraceError) else "HR0999"
+            reply = problems.reply(error, path[:1024], request_id)
+            if reply.status == 500:
+                print(f"request {request_id}:", "".join(traceback.format_exception(error)), file=sys.stderr, flush=True)  # noqa: T201
+            if not responder.started:
+                await responder.reply(reply)
+        seconds = time.perf_counter() - began
+        self._meter.request(route, responder.status, seconds)
+        if self._log is not None:
+            client = scope["client"]
+            self._log.note(
+                time.time(), request_id, who, client[0] if client else "", method, scope["raw_path"], responder.status, seconds * 1000,
+                responder.size, code, rows,
+            )  # fmt: skip
+
+    def _is_open(self, path: str, headers: dict[bytes, bytes], address: str) -> bool:
+        """Whether a path needs no credentials."""
+        if path.startswith(QUERIES):
+            return False
+        if path in OPEN or path.startswith(OPEN_PREFIX):
+            return True
+        if not (path in OPEN_AT_HOME or path.startswith("/docs/")) or b"authorization" in headers:
+            return False
+        # A proxy on this machine calls from loopback too, on behalf of anybody.
+        return (
+            self._loopback
+            and (address == "::1" or address.startswith("127."))
+            and headers.get(b"host", b"").decode("latin-1").rsplit(":", 1)[0].lower() in HOME
+            and not any(name in headers for name in FORWARDED)
+        )
+
+
+class _Responder:
+    """Sends responses with what every one of them carries, and remembers what the log wants to know."""
+
+    __slots__ = ("_request_id", "_send", "size", "started", "status")
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._request_id = request_id.encode()
+        self.status = 0
+        self.size = 0
+        self.started = False
+
+    async def reply(self, reply: Reply) -> None:
+        """A whole response of the API. The server leaves the body out where the method is HEAD."""
+        body = reply.body
+        self.status, self.size, self.started = reply.status, len(body), True
+        headers = reply.headers + SAFE
+        headers.append((b"x-request-id", self._request_id))
+        if reply.status != 304:
+            headers.append((b"content-length", b"%d" % len(body)))
+        await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def __call__(self, message: Any) -> None:
+        """Passes on what Starlette sends."""
+        if message["type"] == "http.response.start":
+            self.status, self.started = message["status"], True
+            headers = message["headers"] = [*message["headers"], *ANYWHERE, (b"x-request-id", self._request_id)]
+            if not any(name == b"content-security-policy" for name, _ in headers):
+                headers.append(NO_PAGE)
+        else:
+            self.size += len(message.get("body", b""))
+        await self._send(message)

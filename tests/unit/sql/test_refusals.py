@@ -1,0 +1,124 @@
+"""What `check` refuses: the code, the place of the caret, and what to write instead, all at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from headrace.errors import ProjectErrors
+from tests.kit import ProjectFolder
+
+DECLARATIONS = """
+project = Project("shop")
+project.source("sales", csv("sales_*.csv"), id="sale_id", event_time="sold_at",
+    columns="sale_id BIGINT, sold_at TIMESTAMPTZ NOT NULL, shop VARCHAR NOT NULL, clerk VARCHAR, amount DECIMAL(18,4), weight DOUBLE")
+project.reference("rates", csv("rates.csv"), key="shop", valid_from="since", columns="shop VARCHAR, since DATE, rate DECIMAL(9,4)")
+project.reference("shops", csv("shops.csv"), key="shop, floor", columns="shop VARCHAR, floor INTEGER, city VARCHAR")
+"""
+GOOD = "SELECT shop, CAST(sold_at AS DATE) AS day, sum(amount) AS revenue, count(*) AS receipts, avg(amount) AS mean FROM sales GROUP BY ALL"
+MARTS = [
+    ("SELECT shop, sum(nothing) AS x FROM sales GROUP BY ALL", "HR0204", "nothing", "did you mean"),
+    ("SELECT shop, sum(amount) AS x FROM sale GROUP BY ALL", "HR0203", "sale", "did you mean 'sales'?"),
+    ("SELECT shop, sum(amount AS x FROM sales GROUP BY ALL", "HR0201", "", ""),
+    ("SELECT shop, now() AS x FROM sales GROUP BY ALL", "HR0202", "now", "$now"),
+    ("SELECT shop, date_diff('month', sold_at, sold_at) AS d, count(*) AS n FROM sales GROUP BY ALL", "HR0202", "date_diff", "subtract"),
+    ("SELECT shop, approx_quantile(amount, 0.5) AS x FROM sales GROUP BY ALL", "HR0202", "approx_quantile", "exact"),
+    ("SELECT shop, sum(amount) AS x FROM read_csv('/etc/passwd') GROUP BY ALL", "HR0202", "read_csv", "read sources"),
+    ("SELECT shop, sum(amount) / count(*) AS x FROM sales GROUP BY ALL", "HR0206", "sum", "nullif"),
+    ("SELECT shop, sum(weight) AS x FROM sales GROUP BY ALL", "HR0207", "", "DECIMAL"),
+    ("SELECT clerk, sum(amount) AS x FROM sales GROUP BY ALL", "HR0208", "clerk", "coalesce"),
+    ("SELECT shop, CASE WHEN shop = 'a' THEN sum(amount) END AS x FROM sales GROUP BY ALL", "HR0209", "shop", "FILTER"),
+    ("SELECT shop, sum(amount) AS amount, amount / nullif(count(*), 0) AS x FROM sales GROUP BY ALL", "HR0205", "amount", "rename"),
+    ("SELECT shop, sum(amount) AS x FROM sales", "HR0210", "", "GROUP BY ALL"),
+    ("SELECT shop, sum(amount) AS x FROM sales GROUP BY ALL LIMIT 3", "HR0210", "", "silver"),
+    ("SELECT s.shop, sum(amount) AS x FROM sales AS s JOIN shops AS p USING (shop) GROUP BY ALL", "HR0215", "", "shop, floor"),
+    ("SELECT s.shop, sum(amount) AS x FROM sales AS s JOIN rates AS r USING (shop) GROUP BY ALL", "HR0215", "", "valid_to"),
+    ("SELECT s.shop, sum(s.amount) AS x FROM sales AS s JOIN sales AS r USING (shop) GROUP BY ALL", "HR0215", "", "aggregate events in a mart"),
+]
+QUERIES = [
+    ("SELECT day, nothing FROM good WHERE shop = $shop", "HR0204", "nothing", "one of"),
+    ("SELECT day, revenue FROM goods WHERE shop = $shop", "HR0203", "goods", "did you mean 'good'?"),
+    ("SELECT shop, avg(mean) AS mean FROM good GROUP BY shop", "HR0212", "avg", "measure(mean)"),
+    ("SELECT shop, sum(mean) AS mean FROM good GROUP BY shop", "HR0212", "sum", "measure(mean)"),
+    ("SELECT shop, revenue FROM good GROUP BY shop", "HR0211", "revenue", "measure(revenue)"),
+    ("SELECT day, revenue FROM good WHERE shop = $shop AND $x > $y", "HR0213", "", "CAST"),
+    ("SELECT * FROM good WHERE shop = $shop", "HR0211", "", "write the columns out"),
+    ("SELECT day, revenue FROM good WHERE shop = $shop OFFSET 3", "HR0211", "", "cursor"),
+    ("SELECT day, revenue FROM good AS g JOIN shops AS s USING (shop) WHERE g.shop = $shop", "HR0211", "", "LEFT JOIN"),
+    ("SELECT day, revenue FROM good AS g LEFT JOIN shops AS s USING (shop) WHERE g.shop = $shop", "HR0215", "", "shop, floor"),
+    ("SELECT day, md5(shop) AS h FROM good WHERE shop = $shop", "HR0202", "md5", "mart"),
+    ("SELECT amount, sale_id FROM sales WHERE amount = $amount", "HR0214", "", ""),
+]
+DECLARED = [
+    ('project.source("x", csv("x.csv"), id="nope", event_time="t", columns="id BIGINT, t DATE")', "HR0103", "nope"),
+    ('project.source("x", csv("x.csv"), id="id", event_time="t", columns="id BIGINTEGER, t DATE")', "HR0105", "BIGINTEGER"),
+    ('project.source("sales", csv("x.csv"), id="id", event_time="t", columns="id BIGINT, t DATE")', "HR0104", "sales"),
+    ('project.source("x", csv("x.csv"), id="id", event_time="t", columns="id BIGINT, t DATE").rule("idd > 3", "r")', "HR0204", "idd"),
+    ('project.source("x", csv("x.csv"), id="id", event_time="t", columns="id BIGINT, t DATE").rule("id >", "r")', "HR0201", ""),
+    ('project.source("x", csv("x.csv"), id="id", event_time="t", columns="id BIGINT, t DATE").repair("id", "3", "r")', "HR0103", "id"),
+    ('project.source("x", csv("x.csv"), id="id", event_time="t", columns="id BIGINT, t DATE, order INT")', "HR0103", "order"),
+    ('project.page("P", line("nothing", x="a", y="b"))', "HR0106", "nothing"),
+    ('project.pin("nothing")', "HR0103", "nothing"),
+    ("1 / 0", "HR0102", "ZeroDivisionError"),
+    ("import nothing_such", "HR0102", "nothing_such"),
+]  # fmt: skip
+
+
+def _errors(folder: ProjectFolder) -> list[Exception]:
+    with pytest.raises(Exception) as caught:
+        _ = folder.app.project
+    return list(caught.value.errors) if isinstance(caught.value, ProjectErrors) else [caught.value]
+
+
+@pytest.mark.parametrize(("sql", "code", "word", "help"), MARTS, ids=[f"{c}-{i}" for i, (_, c, _, _) in enumerate(MARTS)])
+def test_a_mart_is_refused_with_its_place_and_what_to_write(tmp_path: Path, sql: str, code: str, word: str, help: str) -> None:
+    _refused(tmp_path, "marts/bad.sql", sql, code, word, help)
+
+
+@pytest.mark.parametrize(("sql", "code", "word", "help"), QUERIES, ids=[f"{c}-{i}" for i, (_, c, _, _) in enumerate(QUERIES)])
+def test_a_query_is_refused_with_its_place_and_what_to_write(tmp_path: Path, sql: str, code: str, word: str, help: str) -> None:
+    _refused(tmp_path, "queries/bad.sql", sql, code, word, help)
+
+
+def _refused(tmp_path: Path, file: str, sql: str, code: str, word: str, help: str) -> None:
+    folder = ProjectFolder(tmp_path, DECLARATIONS, {"marts/good.sql": GOOD, file: "-- A comment above.\n" + sql})
+    (error,) = _errors(folder)
+    assert (error.code, error.place.file) == (code, file), str(error)
+    if word:
+        assert error.place.line == 2
+        assert error.place.text[error.place.column - 1 :].lower().startswith(word.lower()), (str(error), error.place)
+    assert help in error.help
+
+
+@pytest.mark.parametrize(("line", "code", "word"), DECLARED, ids=[f"{c}-{i}" for i, (_, c, _) in enumerate(DECLARED)])
+def test_a_declaration_is_refused_with_its_line(tmp_path: Path, line: str, code: str, word: str) -> None:
+    folder = ProjectFolder(tmp_path, DECLARATIONS + line + "\n")
+    number = len((folder.folder / "project.py").read_text().splitlines())
+    error = _errors(folder)[0]
+    assert error.code == code, str(error)
+    assert word in str(error)
+    if "pin" not in line:
+        assert (error.place.file, error.place.line) == ("project.py", number)
+
+
+def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
+    files = {f"marts/m{i}.sql": sql for i, (sql, *_) in enumerate(MARTS)} | {f"queries/q{i}.sql": sql for i, (sql, *_) in enumerate(QUERIES)}
+    folder = ProjectFolder(tmp_path, DECLARATIONS + "\n".join(line for line, code, _ in DECLARED if code not in ("HR0102", "HR0104")), {"marts/good.sql": GOOD, **files})
+    found = {(e.place.file if e.place else "", e.code) for e in _errors(folder)}
+    for i, (_, code, _, _) in enumerate(MARTS):
+        assert (f"marts/m{i}.sql", code) in found
+    for i, (_, code, _, _) in enumerate(QUERIES):
+        assert (f"queries/q{i}.sql", code) in found
+
+
+def test_marts_that_read_each_other_are_refused(tmp_path: Path) -> None:
+    folder = ProjectFolder(tmp_path, DECLARATIONS, {
+        "silver/a.sql": "SELECT s.* FROM sales AS s JOIN b USING (shop)", "marts/b.sql": "SELECT shop, median(amount) AS x FROM a GROUP BY ALL",
+    })  # fmt: skip
+    assert {e.code for e in _errors(folder)} == {"HR0216"}
+
+
+def test_what_reads_a_broken_mart_is_not_blamed(tmp_path: Path) -> None:
+    folder = ProjectFolder(tmp_path, DECLARATIONS, {"marts/bad.sql": MARTS[0][0], "queries/q.sql": "SELECT shop, x FROM bad"})
+    assert [e.code for e in _errors(folder)] == ["HR0204"]
