@@ -33,7 +33,9 @@ class ProjectFolder:
     def __init__(self, folder: Path, declarations: str, files: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.observer = Quiet()
-        self.write("project.py", "from headrace import Project, bar, csv, jsonl, line, number, parquet, table\n" + declarations)
+        self.write(
+            "project.py", "from headrace import Project, bar, csv, jsonl, line, number, parquet, table\n" + declarations
+        )
         (folder / "landing").mkdir(exist_ok=True)
         for path, text in (files or {}).items():
             self.write(path, text)
@@ -59,5 +61,7 @@ class ProjectFolder:
         return [dict(zip([c.name for c in answer.columns], row, strict=True)) for row in answer.rows]
 
     def answer(self, query: str, /, **parameters: Any) -> Answer:
-        given = {name.rstrip("_"): value if isinstance(value, list) else str(value) for name, value in parameters.items()}
+        given = {
+            name.rstrip("_"): value if isinstance(value, list) else str(value) for name, value in parameters.items()
+        }
         return self.app.reader.answer(query, given)

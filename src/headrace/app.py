@@ -151,7 +151,12 @@ class App:
 
         def make(place: Path) -> Batch:
             settings = all_settings.load(place, {"inbox.path": ".", "inbox.quiet": 0.0}, environment={})
-            parts = (wiring.inbox(place, settings), wiring.lake(place, settings), wiring.engine(place, settings), wiring.store(place, settings))
+            parts = (
+                wiring.inbox(place, settings),
+                wiring.lake(place, settings),
+                wiring.engine(place, settings),
+                wiring.store(place, settings),
+            )
             return Batch(self.project, *parts, observer=wiring.silence())
 
         return trials(self.folder, names, make)
@@ -165,7 +170,9 @@ class App:
         target.mkdir(parents=True, exist_ok=True)
         generator = runpy.run_path(str(file)).get("generate") if file.is_file() else None
         if generator is None:
-            raise DeclarationError("HR0102", f"{file} does not define generate(samples)", help="def generate(samples: Samples) -> None: …")
+            raise DeclarationError(
+                "HR0102", f"{file} does not define generate(samples)", help="def generate(samples: Samples) -> None: …"
+            )
         with wiring.scratch(self.folder, self.settings) as run_sql:
             generator(Samples(run_sql, target, seed=seed, scale=scale))
         return target

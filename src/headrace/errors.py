@@ -124,7 +124,7 @@ class NotReadyError(HeadraceError):
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """What to say of an unknown name: the nearest known one, or all of them."""
-    import difflib  # costs 5 ms that only errors need to pay
+    import difflib  # noqa: PLC0415  costs 5 ms that only errors need to pay
 
     names = sorted(known)
     found = difflib.get_close_matches(word, names, n=1)
@@ -147,137 +147,274 @@ def _code(code: str, title: str, means: str, do: str) -> None:
     CODES[code] = Explanation(title, means, do)
 
 
-# HR01: declarations
-_code("HR0100", "The project has errors",
-      "One or more declarations cannot be read; each is listed with its own code and place.",
-      "Mend them from the top; `headrace check` lists them all again in under a second.")
-_code("HR0101", "Not a project folder",
-      "A project is a folder with a `project.py` that creates one `Project`.",
-      "Go to the folder, give it with `--project DIR`, or write a new one: `headrace init DIR`.")
-_code("HR0102", "project.py failed",
-      "Python could not run the file; the message is Python's own.",
-      "Mend the line that is shown.")
-_code("HR0103", "A declaration is not complete or not valid",
-      "A name, a type, a pattern or an option of a source, reference, rule or page is wrong.",
-      "The help names what is allowed here.")
-_code("HR0104", "A name is declared twice",
-      "Sources, references, silver datasets, marts and queries share one space of names.",
-      "Rename one of the two.")
-_code("HR0105", "A type that a contract cannot have",
-      "Contracts know VARCHAR, BOOLEAN, SMALLINT, INTEGER, BIGINT, DECIMAL(p,s), DOUBLE, DATE, TIMESTAMP and TIMESTAMPTZ.",
-      "Use one of them; times of day and nested values are kept as VARCHAR.")
-_code("HR0106", "A page names something that is not there",
-      "A tile's query, or a column that it draws, does not exist.",
-      "The help shows the nearest name.")
-# HR02: SQL
-_code("HR0201", "SQL that cannot be parsed",
-      "The file is not one SELECT statement of the DuckDB dialect.",
-      "Look at the caret; a file holds exactly one SELECT, with comments above it.")
-_code("HR0202", "A construct outside the SQL subset",
-      "Headrace accepts constructs that mean the same in every engine; this one does not, or it reaches outside the project.",
-      "The help says what to write instead.")
-_code("HR0203", "Unknown table",
-      "A mart or dataset reads sources, references, silver datasets or marts of this project, and nothing else.",
-      "The help shows the nearest name.")
-_code("HR0204", "Unknown column, or types that do not fit",
-      "The engine's own binder refused the statement when given the declared columns.",
-      "Compare the names with the contract; `headrace check` shows the columns of each dataset.")
-_code("HR0205", "An output hides a column",
-      "An expression names another output whose name is also an input column; the engine would take the input column.",
-      "Rename the output, or write the aggregate out in full.")
-_code("HR0206", "A division without nullif",
-      "x / 0 is an error in one engine and NULL in another.",
-      "Write `x / nullif(y, 0)`.")
-_code("HR0207", "A sum of floating point numbers",
-      "The sum of DOUBLE values depends on their order, so batch and stream would differ.",
-      "Declare the column as DECIMAL, or cast it to one inside the sum.")
-_code("HR0208", "A grain column may be NULL",
-      "NULL cannot be part of a key in a serving table.",
-      "Wrap it: `coalesce(column, '(none)')`, or declare the column NOT NULL.")
-_code("HR0209", "A grain column inside a finished value",
-      "Such a value cannot be rolled up to a coarser grain.",
-      "Write the condition into the aggregate: `sum(x) FILTER (WHERE category = 'a')`.")
-_code("HR0210", "Not the shape of a mart",
-      "A mart is one SELECT of grain columns and aggregates FROM a dataset, with GROUP BY ALL.",
-      "The help names the part that does not fit.")
-_code("HR0211", "Not the shape of a query",
-      "A query is a roll-up of a mart, or the rows of a dataset or reference.",
-      "The help names the part that does not fit.")
-_code("HR0212", "A finished value cannot be aggregated again",
-      "The average of averages, or the sum of rates, is not the rate of the whole.",
-      "Write `measure(column)`: Headrace merges the parts and finishes once.")
-_code("HR0213", "A parameter without a type",
-      "A parameter takes its type from the column that it is compared with.",
-      "Compare it with a column, or write `CAST($name AS DATE)`.")
-_code("HR0214", "A serving table cannot answer this query",
-      "No partition and clustering key serves the predicates within a bounded fetch.",
-      "The help says which predicate, and what to add.")
-_code("HR0215", "A join that can multiply rows",
-      "The joined table is not unique on the columns of the join.",
-      "Join a reference on its whole declared key, plus `valid_from <= t AND t < valid_to` where it has history.")
-_code("HR0216", "Circular definitions",
-      "Datasets and marts read each other in a circle.",
-      "Break the circle at one of the names.")
-# HR03: data
-_code("HR0301", "A file was rejected",
-      "The whole file does not fit its contract (wrong header, wrong encoding, damaged); none of its rows were loaded.",
-      "Send the file again under the same name once it is mended, or declare the format as it is.")
-_code("HR0302", "A file changed after it was landed",
-      "The same name came with other bytes. The declared policy was applied (`new version` or `reject`).",
-      "Nothing to do if the change was meant; else restore the old file and run again.")
-_code("HR0303", "A key is not unique",
-      "A join needs one row per key on its right side, and the data have more.",
-      "Mend the data, or declare the reference's real key.")
-_code("HR0304", "A number too large to keep exactly",
-      "A sum or value does not fit the exact integer or decimal type that holds it; it is refused, never wrapped.",
-      "Use a coarser unit, or a type with more digits.")
-_code("HR0305", "A replay that does not fit",
-      "A corrected record names an origin that is not quarantined, or cannot be read.",
-      "List the origins: `headrace quarantine ls`.")
-_code("HR0306", "A unit test of the project's SQL failed",
-      "The rows that the mart or query gave are not the rows in the file of expected rows.",
-      "Read the difference; mend the SQL or the expectation.")
-# HR04: running
-_code("HR0401", "Another run is going on",
-      "One project has one run at a time; the second stops at once.",
-      "Wait for the other one; a lock left by a killed process is taken over by itself.")
-_code("HR0402", "No generation has been published yet",
-      "There is nothing to answer from.",
-      "`headrace run`")
-_code("HR0403", "The query changed since the last run",
-      "The published generation does not have the table that this query needs.",
-      "`headrace run`")
-_code("HR0404", "The pointer moved",
-      "Another run published while this one was working; nothing of this one is visible.",
-      "`headrace run` again.")
-_code("HR0405", "Nothing to roll back to",
-      "Only the predecessor of the current generation can be returned to, once, while no run is going on.",
-      "Run forward: mend the cause and `headrace run`.")
-_code("HR0406", "The disk is full",
-      "A write to the lake or the store failed; earlier answers stay as they were.",
-      "Free some space and run again.")
-_code("HR0407", "The store or the lake cannot be used",
-      "A file or table of Headrace cannot be opened, read or written.",
-      "The message is the system's own; `headrace doctor` looks at the usual causes.")
-_code("HR0408", "The reader could not find a quiet moment",
-      "Publications followed each other faster than the read could finish.",
-      "Ask again.")
-# HR05: asking
+# Codes from HR0100 on are about declarations.
+_code(
+    "HR0100",
+    "The project has errors",
+    "One or more declarations cannot be read; each is listed with its own code and place.",
+    "Mend them from the top; `headrace check` lists them all again in under a second.",
+)
+_code(
+    "HR0101",
+    "Not a project folder",
+    "A project is a folder with a `project.py` that creates one `Project`.",
+    "Go to the folder, give it with `--project DIR`, or write a new one: `headrace init DIR`.",
+)
+_code(
+    "HR0102",
+    "project.py failed",
+    "Python could not run the file; the message is Python's own.",
+    "Mend the line that is shown.",
+)
+_code(
+    "HR0103",
+    "A declaration is not complete or not valid",
+    "A name, a type, a pattern or an option of a source, reference, rule or page is wrong.",
+    "The help names what is allowed here.",
+)
+_code(
+    "HR0104",
+    "A name is declared twice",
+    "Sources, references, silver datasets, marts and queries share one space of names.",
+    "Rename one of the two.",
+)
+_code(
+    "HR0105",
+    "A type that a contract cannot have",
+    "Contracts know VARCHAR, BOOLEAN, SMALLINT, INTEGER, BIGINT, DECIMAL(p,s), DOUBLE, DATE, TIMESTAMP and TIMESTAMPTZ.",
+    "Use one of them; times of day and nested values are kept as VARCHAR.",
+)
+_code(
+    "HR0106",
+    "A page names something that is not there",
+    "A tile's query, or a column that it draws, does not exist.",
+    "The help shows the nearest name.",
+)
+# Codes from HR0200 on are about SQL.
+_code(
+    "HR0201",
+    "SQL that cannot be parsed",
+    "The file is not one SELECT statement of the DuckDB dialect.",
+    "Look at the caret; a file holds exactly one SELECT, with comments above it.",
+)
+_code(
+    "HR0202",
+    "A construct outside the SQL subset",
+    "Headrace accepts constructs that mean the same in every engine; this one does not, or it reaches outside the project.",
+    "The help says what to write instead.",
+)
+_code(
+    "HR0203",
+    "Unknown table",
+    "A mart or dataset reads sources, references, silver datasets or marts of this project, and nothing else.",
+    "The help shows the nearest name.",
+)
+_code(
+    "HR0204",
+    "Unknown column, or types that do not fit",
+    "The engine's own binder refused the statement when given the declared columns.",
+    "Compare the names with the contract; `headrace check` shows the columns of each dataset.",
+)
+_code(
+    "HR0205",
+    "An output hides a column",
+    "An expression names another output whose name is also an input column; the engine would take the input column.",
+    "Rename the output, or write the aggregate out in full.",
+)
+_code(
+    "HR0206",
+    "A division without nullif",
+    "x / 0 is an error in one engine and NULL in another.",
+    "Write `x / nullif(y, 0)`.",
+)
+_code(
+    "HR0207",
+    "A sum of floating point numbers",
+    "The sum of DOUBLE values depends on their order, so batch and stream would differ.",
+    "Declare the column as DECIMAL, or cast it to one inside the sum.",
+)
+_code(
+    "HR0208",
+    "A grain column may be NULL",
+    "NULL cannot be part of a key in a serving table.",
+    "Wrap it: `coalesce(column, '(none)')`, or declare the column NOT NULL.",
+)
+_code(
+    "HR0209",
+    "A grain column inside a finished value",
+    "Such a value cannot be rolled up to a coarser grain.",
+    "Write the condition into the aggregate: `sum(x) FILTER (WHERE category = 'a')`.",
+)
+_code(
+    "HR0210",
+    "Not the shape of a mart",
+    "A mart is one SELECT of grain columns and aggregates FROM a dataset, with GROUP BY ALL.",
+    "The help names the part that does not fit.",
+)
+_code(
+    "HR0211",
+    "Not the shape of a query",
+    "A query is a roll-up of a mart, or the rows of a dataset or reference.",
+    "The help names the part that does not fit.",
+)
+_code(
+    "HR0212",
+    "A finished value cannot be aggregated again",
+    "The average of averages, or the sum of rates, is not the rate of the whole.",
+    "Write `measure(column)`: Headrace merges the parts and finishes once.",
+)
+_code(
+    "HR0213",
+    "A parameter without a type",
+    "A parameter takes its type from the column that it is compared with.",
+    "Compare it with a column, or write `CAST($name AS DATE)`.",
+)
+_code(
+    "HR0214",
+    "A serving table cannot answer this query",
+    "No partition and clustering key serves the predicates within a bounded fetch.",
+    "The help says which predicate, and what to add.",
+)
+_code(
+    "HR0215",
+    "A join that can multiply rows",
+    "The joined table is not unique on the columns of the join.",
+    "Join a reference on its whole declared key, plus `valid_from <= t AND t < valid_to` where it has history.",
+)
+_code(
+    "HR0216",
+    "Circular definitions",
+    "Datasets and marts read each other in a circle.",
+    "Break the circle at one of the names.",
+)
+# Codes from HR0300 on are about data.
+_code(
+    "HR0301",
+    "A file was rejected",
+    "The whole file does not fit its contract (wrong header, wrong encoding, damaged); none of its rows were loaded.",
+    "Send the file again under the same name once it is mended, or declare the format as it is.",
+)
+_code(
+    "HR0302",
+    "A file changed after it was landed",
+    "The same name came with other bytes. The declared policy was applied (`new version` or `reject`).",
+    "Nothing to do if the change was meant; else restore the old file and run again.",
+)
+_code(
+    "HR0303",
+    "A key is not unique",
+    "A join needs one row per key on its right side, and the data have more.",
+    "Mend the data, or declare the reference's real key.",
+)
+_code(
+    "HR0304",
+    "A number too large to keep exactly",
+    "A sum or value does not fit the exact integer or decimal type that holds it; it is refused, never wrapped.",
+    "Use a coarser unit, or a type with more digits.",
+)
+_code(
+    "HR0305",
+    "A replay that does not fit",
+    "A corrected record names an origin that is not quarantined, or cannot be read.",
+    "List the origins: `headrace quarantine ls`.",
+)
+_code(
+    "HR0306",
+    "A unit test of the project's SQL failed",
+    "The rows that the mart or query gave are not the rows in the file of expected rows.",
+    "Read the difference; mend the SQL or the expectation.",
+)
+# Codes from HR0400 on are about running.
+_code(
+    "HR0401",
+    "Another run is going on",
+    "One project has one run at a time; the second stops at once.",
+    "Wait for the other one; a lock left by a killed process is taken over by itself.",
+)
+_code("HR0402", "No generation has been published yet", "There is nothing to answer from.", "`headrace run`")
+_code(
+    "HR0403",
+    "The query changed since the last run",
+    "The published generation does not have the table that this query needs.",
+    "`headrace run`",
+)
+_code(
+    "HR0404",
+    "The pointer moved",
+    "Another run published while this one was working; nothing of this one is visible.",
+    "`headrace run` again.",
+)
+_code(
+    "HR0405",
+    "Nothing to roll back to",
+    "Only the predecessor of the current generation can be returned to, once, while no run is going on.",
+    "Run forward: mend the cause and `headrace run`.",
+)
+_code(
+    "HR0406",
+    "The disk is full",
+    "A write to the lake or the store failed; earlier answers stay as they were.",
+    "Free some space and run again.",
+)
+_code(
+    "HR0407",
+    "The store or the lake cannot be used",
+    "A file or table of Headrace cannot be opened, read or written.",
+    "The message is the system's own; `headrace doctor` looks at the usual causes.",
+)
+_code(
+    "HR0408",
+    "The reader could not find a quiet moment",
+    "Publications followed each other faster than the read could finish.",
+    "Ask again.",
+)
+# Codes from HR0500 on are about asking.
 _code("HR0501", "Unknown query", "No query of this project has that name.", "`headrace query` lists them.")
-_code("HR0502", "A parameter is missing, unknown or not valid",
-      "Parameters are named and typed by the query's SQL.",
-      "`headrace query NAME --help` shows them with examples.")
-_code("HR0503", "The cursor does not belong to this question",
-      "A cursor continues exactly the question that gave it.",
-      "Start again without a cursor.")
-# HR06: settings and access
-_code("HR0601", "Unknown or invalid setting", "Settings are listed by `headrace config show`.", "The help shows the nearest name.")
-_code("HR0602", "No valid credentials", "The API needs a user and password, or a key.", "`headrace user add NAME` or `headrace key create NAME`.")
-_code("HR0603", "Not on this address", "Plain HTTP is served on loopback only.", "Put TLS in front, or say `--insecure-http` if the network is yours.")
-_code("HR0604", "Too many failures", "Logins failed too often from here or for this user; the delay doubles with each.", "Wait for the time in Retry-After.")
+_code(
+    "HR0502",
+    "A parameter is missing, unknown or not valid",
+    "Parameters are named and typed by the query's SQL.",
+    "`headrace query NAME --help` shows them with examples.",
+)
+_code(
+    "HR0503",
+    "The cursor does not belong to this question",
+    "A cursor continues exactly the question that gave it.",
+    "Start again without a cursor.",
+)
+# Codes from HR0600 on are about settings and access.
+_code(
+    "HR0601",
+    "Unknown or invalid setting",
+    "Settings are listed by `headrace config show`.",
+    "The help shows the nearest name.",
+)
+_code(
+    "HR0602",
+    "No valid credentials",
+    "The API needs a user and password, or a key.",
+    "`headrace user add NAME` or `headrace key create NAME`.",
+)
+_code(
+    "HR0603",
+    "Not on this address",
+    "Plain HTTP is served on loopback only.",
+    "Put TLS in front, or say `--insecure-http` if the network is yours.",
+)
+_code(
+    "HR0604",
+    "Too many failures",
+    "Logins failed too often from here or for this user; the delay doubles with each.",
+    "Wait for the time in Retry-After.",
+)
 _code("HR0605", "Unknown error code", "No error has this code.", "`headrace explain` lists all codes.")
 _code("HR0606", "Not found", "This path does not exist.", "`/openapi.json` lists all paths.")
 _code("HR0607", "Too large", "A request may not be this long.", "Ask for less.")
 _code("HR0608", "Not allowed", "This path does not know that method.", "The Allow header lists the methods.")
-_code("HR0701", "An optional library is missing", "This part of Headrace needs a library that is not installed.", "The help is the line that installs it.")
+_code(
+    "HR0701",
+    "An optional library is missing",
+    "This part of Headrace needs a library that is not installed.",
+    "The help is the line that installs it.",
+)
 _code("HR0999", "An error inside Headrace", "This should not happen.", "Please report it with the file that is named.")

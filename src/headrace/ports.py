@@ -64,7 +64,8 @@ class Engine(Protocol):
         ...
 
     def write(self, sql: str, path: str) -> int:
-        """Writes the rows of a SELECT to one new Parquet file, in order, and flushes it to disk; returns their number."""
+        """Writes the rows of a SELECT to one new Parquet file and flushes it to disk; returns their number. Rows have
+        the order of the SELECT's ORDER BY, if it has one, and else any."""
         ...
 
     def export(self, sql: str, path: str, kind: str) -> int:

@@ -63,10 +63,15 @@ class Settings:
 
     def shown(self) -> list[tuple[str, str, str]]:
         """(name, value, origin) for people: secrets masked."""
-        return [(v.setting.name, "********" if v.setting.secret and v.value else str(v.value), v.origin) for v in self.values.values()]
+        return [
+            (v.setting.name, "********" if v.setting.secret and v.value else str(v.value), v.origin)
+            for v in self.values.values()
+        ]
 
 
-def load(folder: Path, flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+def load(
+    folder: Path, flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None
+) -> Settings:
     """Settings of the project in ``folder``; raises SettingError HR0601 naming the place."""
     environment = os.environ if environment is None else environment
     values = {s.name: Value(s, s.default, "default") for s in SETTINGS}
@@ -92,7 +97,12 @@ def _from_file(file: Path) -> dict[str, Any]:
     found = {}
     for section, keys in tree.items():
         if not isinstance(keys, dict):
-            raise SettingError("HR0601", f"'{section}' stands outside a section", place=Place("headrace.toml"), help="[section] key = value")
+            raise SettingError(
+                "HR0601",
+                f"'{section}' stands outside a section",
+                place=Place("headrace.toml"),
+                help="[section] key = value",
+            )
         found.update({f"{section}.{key}": value for key, value in keys.items()})
     return found
 
@@ -107,7 +117,9 @@ def _value(name: str, raw: Any, origin: str) -> Value:
         else:
             value = setting.kind(raw)
     except (ValueError, KeyError, TypeError):
-        raise SettingError("HR0601", f"{name} is '{raw}' ({origin})", help=f"it is a {setting.kind.__name__}: {setting.help}") from None
+        raise SettingError(
+            "HR0601", f"{name} is '{raw}' ({origin})", help=f"it is a {setting.kind.__name__}: {setting.help}"
+        ) from None
     return Value(setting, _secret(value) if setting.secret else value, origin)
 
 

@@ -22,7 +22,9 @@ FILES = {
 
 
 def _landing(first: int, prices: list[float]) -> str:
-    return "id,sold_at,kind,price\n" + "".join(f"{first + i},2024-01-01T00:00:00Z,a,{p}\n" for i, p in enumerate(prices))
+    return "id,sold_at,kind,price\n" + "".join(
+        f"{first + i},2024-01-01T00:00:00Z,a,{p}\n" for i, p in enumerate(prices)
+    )
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-import pyarrow.parquet as parquet
-from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema, Transaction
+from deltalake import CommitProperties, DeltaTable, Field, PostCommitHookProperties, Schema, Transaction
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
+from pyarrow import parquet
 
 from headrace.errors import ConflictError, OutsideError
 from headrace.ports import Snapshot
@@ -53,7 +53,7 @@ class DeltaLake:
         old = set(base.files) if base else set()
         returning = [(file, 0) for file in sorted(kept - old)]
         adds = [_add(root, file, rows) for file, rows in (*add, *returning)]
-        removes = [RemoveAction(Path(file).name, True, now, None, {}) for file in sorted(old - kept)]
+        removes = [RemoveAction(path=Path(file).name, data_change=True, deletion_timestamp=now, size=None, partition_values={}) for file in sorted(old - kept)]
         properties = CommitProperties(
             max_commit_retries=0, app_transactions=[Transaction(name, number) for name, number in (transactions or {}).items()]
         )
@@ -118,8 +118,9 @@ def _add(root: Path, file: str, rows: int) -> AddAction:
         rows = parquet.read_metadata(file).num_rows
     # The file's own entry in its folder must be on disk before the log names it.
     _sync_folder(root)
+    stat = Path(file).stat()
     stats = json.dumps({"numRecords": rows})
-    return AddAction(Path(file).name, os.path.getsize(file), {}, int(os.path.getmtime(file) * 1000), True, stats)
+    return AddAction(path=Path(file).name, size=stat.st_size, partition_values={}, modification_time=stat.st_mtime_ns // 1_000_000, data_change=True, stats=stats)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -132,8 +133,6 @@ def _sync_folder(folder: Path) -> None:
 
 def _nullable(schema: Schema) -> Schema:
     """The schema with every column nullable: what a file happens to hold is not a promise of the table."""
-    from deltalake import Field
-
     return Schema([Field(f.name, f.type, nullable=True) for f in schema.fields])
 
 

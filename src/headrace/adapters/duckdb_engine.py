@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -28,7 +29,9 @@ class DuckDBEngine:
         if spill:
             config["temp_directory"] = spill
         self._connection = duckdb.connect(config=config)
-        self._connection.execute("SET timezone = 'UTC'")
+        # Order is what ORDER BY says. Keeping that of the input as well would hold row groups back, until memory is short
+        # and one thread does all the work.
+        self._connection.execute("SET timezone = 'UTC'; SET preserve_insertion_order = false")
 
     def describe(self, sql: str) -> Sequence[tuple[str, str]]:
         try:
@@ -60,9 +63,9 @@ class DuckDBEngine:
             cursor.close()
 
     def write(self, sql: str, path: str) -> int:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         result = self._run(f"COPY ({sql}) TO '{path.replace(chr(39), chr(39) * 2)}' (FORMAT parquet, COMPRESSION snappy)").fetchone()
-        with open(path, "rb") as written:
+        with Path(path).open("rb") as written:
             os.fsync(written.fileno())
         return int(result[0]) if result else 0
 

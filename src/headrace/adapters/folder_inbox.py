@@ -2,51 +2,156 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
+import re
+import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from headrace.errors import OutsideError
 from headrace.ports import InboxFile
 
 PARTIAL = (".part", ".partial", ".tmp", ".writing", ".filepart", ".crdownload", ".swp")
-"""Endings and prefixes (``.``, ``_``, ``~``) by which tools mark a file that is still being written."""
+"""Endings by which tools mark a file that is still being written, as they do by a first ``.``, ``_`` or ``~``."""
 
 
 class FolderInbox:
-    """Files below one folder. A file counts as complete once its name is final and it has rested for ``quiet`` seconds."""
+    """Files below one folder. ``*`` and ``?`` in a pattern stay within one folder, ``**`` crosses folders.
 
-    def __init__(self, folder: Path, quiet: float = 0.0) -> None:
+    A file counts as complete once its name is final and it has rested for ``quiet`` seconds. ``list`` waits for young
+    files, at most ``quiet`` seconds in all, and leaves out those that still change. Symbolic links are not followed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        quiet: float = 0.0,
+        *,
+        now: Callable[[], float] = time.time,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.folder = folder
         self.quiet = quiet
+        self.unfinished: tuple[str, ...] = ()
+        """Names that the last ``list`` left out because they still changed."""
+        self._now = now
+        self._wait = wait
 
     def list(self, pattern: str) -> Sequence[InboxFile]:
         if not self.folder.is_dir():
-            raise OutsideError("HR0407", f"the inbox folder does not exist: {self.folder}", help="set inbox.path, or create the folder")
-        found = []
-        head = pattern.split("*")[0].split("?")[0].split("[")[0]
-        root = self.folder / os.path.dirname(head)
-        newest = time.time_ns() - int(self.quiet * 1e9)
-        for path, folders, names in os.walk(root):
-            folders[:] = sorted(d for d in folders if not d.startswith((".", "_")))
-            for name in names:
-                full = Path(path) / name
-                relative = full.relative_to(self.folder).as_posix()
-                matches = fnmatch.fnmatchcase(relative, pattern) or (relative.endswith(".gz") and fnmatch.fnmatchcase(relative[:-3], pattern))
-                if not matches or name.startswith((".", "_", "~")) or name.endswith(PARTIAL) or full.is_symlink():
-                    continue
-                stat = full.stat()
-                if stat.st_mtime_ns <= newest or self.quiet == 0:
-                    found.append(InboxFile(relative, stat.st_size, stat.st_mtime_ns))
-        return sorted(found, key=lambda f: f.name)
+            what = f"the inbox folder does not exist: {self.folder}"
+            raise OutsideError("HR0407", what, help="set inbox.path, or create the folder")
+        parts = pattern.split("/")
+        if "" in parts or ".." in parts:
+            return []  # no file inside the folder has such a name
+        wanted = re.compile(_translated(pattern) + r"(?:\.gz)?", re.DOTALL)
+        depth = None if any("**" in part for part in parts) else len(parts)
+        fixed = next((i for i, part in enumerate(parts[:-1]) if re.search(r"[*?\[]", part)), len(parts) - 1)
+        found = [f for f in self._files(parts[:fixed], depth) if wanted.fullmatch(f.name)]
+        return sorted(self._rested(found), key=lambda f: f.name)
 
     def read(self, file: InboxFile) -> bytes:
         try:
-            data = (self.folder / file.name).read_bytes()
+            handle = os.open(self.folder / file.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with os.fdopen(handle, "rb") as opened:
+                data = opened.read()
+                after = os.fstat(handle)
+        except FileNotFoundError:
+            raise OutsideError("HR0407", f"{file.name} is no longer there", retry=True) from None
         except OSError as error:
             raise OutsideError("HR0407", f"{file.name}: {error.strerror}") from None
-        if len(data) != file.size:
+        if (len(data), after.st_size, after.st_mtime_ns) != (file.size, file.size, file.modified):
             raise OutsideError("HR0407", f"{file.name} is still being written", retry=True)
         return data
+
+    def _files(self, parts: Sequence[str], depth: int | None) -> Iterator[InboxFile]:
+        """Regular files with final names below a folder, down to ``depth`` names below the inbox."""
+        folder = self.folder
+        for part in parts:
+            folder /= part
+            if folder.is_symlink() or _is_hidden(part):
+                return
+        below = [folder]
+        while below:
+            folder = below.pop()
+            try:
+                entries = list(os.scandir(folder))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            level = len(folder.relative_to(self.folder).parts) + 1
+            for entry in entries:
+                if _is_hidden(entry.name):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    if depth is None or level < depth:
+                        below.append(Path(entry.path))
+                elif not entry.name.endswith(PARTIAL) and entry.is_file(follow_symlinks=False):
+                    name = Path(entry.path).relative_to(self.folder).as_posix()
+                    file = self._look(InboxFile(name, 0, 0))
+                    if file is not None:
+                        yield file
+
+    def _look(self, file: InboxFile) -> InboxFile | None:
+        try:
+            found = os.lstat(self.folder / file.name)
+        except FileNotFoundError:
+            return None
+        return replace(file, size=found.st_size, modified=found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
+
+    def _rested(self, files: Sequence[InboxFile]) -> Sequence[InboxFile]:
+        """The files that have rested; waits for the others, at most ``quiet`` seconds in all."""
+        started = self._now()
+        rested: list[InboxFile] = []
+        resting: dict[InboxFile, float] = {}
+        for file in files:
+            age = started - file.modified / 1e9
+            if age >= self.quiet:
+                rested.append(file)
+            else:
+                # A file from the future is as young as one of this moment: only watching it tells.
+                resting[file] = self.quiet - max(age, 0.0)
+        waited = 0.0
+        changed: set[str] = set()
+        while resting and waited < self.quiet:
+            pause = min(*resting.values(), self.quiet) - waited if len(resting) > 1 else next(iter(resting.values())) - waited
+            self._wait(pause)
+            waited += pause
+            for file in [f for f, due in resting.items() if due <= waited]:
+                del resting[file]
+                seen = self._look(file)
+                if seen == file:
+                    rested.append(file)
+                elif seen is not None:
+                    changed.add(file.name)
+        self.unfinished = tuple(sorted(changed))
+        return rested
+
+
+def _is_hidden(name: str) -> bool:
+    """Names that are not final, or that no line of a report could show: control characters, bytes that are no text."""
+    return name.startswith((".", "_", "~")) or not name.isprintable()
+
+
+def _translated(pattern: str) -> str:
+    """A pattern as a regular expression over names with ``/``."""
+    made = ""
+    at = 0
+    while at < len(pattern):
+        found = re.compile(r"\*\*/|\*+|\?|\[!?\]?[^\]/]*\]").match(pattern, at)
+        if found is None:
+            made += re.escape(pattern[at])
+            at += 1
+            continue
+        token, at = found[0], found.end()
+        if token == "**/":
+            made += "(?:[^/]+/)*"
+        elif token.startswith("**"):
+            made += ".*"
+        elif token.startswith("["):
+            inside = token[1:-1].replace("\\", "\\\\")
+            made += f"(?!/)[{'^' + inside[1:] if inside.startswith('!') else inside.replace('^', chr(92) + '^', 1)}]"
+        else:
+            made += "[^/]*" if token == "*" else "[^/]"
+    return made

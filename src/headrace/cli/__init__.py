@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:  # the edge: every failure becomes a message and an exit code
         if debug:
             raise
-        from headrace.cli import failure
+        from headrace.cli.failure import report
 
-        code = failure.report(error)
+        code = report(error)
     sys.exit(code if isinstance(code, int) else 0)

@@ -48,13 +48,17 @@ def parameters(arguments: list[str]) -> dict[str, Any]:
             name, _, value = word.partition("=")
         else:
             raise ParameterError("HR0502", f"'{word}' is not a parameter", parameter=word, help="write name=value")
-        found[name] = value if name not in found else [*(found[name] if isinstance(found[name], list) else [found[name]]), value]
+        found[name] = (
+            value if name not in found else [*(found[name] if isinstance(found[name], list) else [found[name]]), value]
+        )
     return found
 
 
 @click.command(cls=Question, context_settings=FREE)
 @click.argument("name", required=False)
-@click.option("--output", "-o", type=click.Choice(["table", "json", "ndjson", "csv"]), default="table", show_default=True)
+@click.option(
+    "--output", "-o", type=click.Choice(["table", "json", "ndjson", "csv"]), default="table", show_default=True
+)
 @click.option("--json", "as_json", is_flag=True, help="The same as -o json.")
 @click.option("--cursor", help="Continue after an earlier answer.")
 @click.pass_context
@@ -62,7 +66,10 @@ def query(ctx: click.Context, name: str | None, output: str, as_json: bool, curs
     """Answer a query: headrace query NAME parameter=value …"""
     app = open_app(ctx)
     if name is None:
-        rows = [[q.name, ", ".join(p.name if p.required else f"[{p.name}]" for p in q.parameters), q.doc] for q in app.project.queries.values()]
+        rows = [
+            [q.name, ", ".join(p.name if p.required else f"[{p.name}]" for p in q.parameters), q.doc]
+            for q in app.project.queries.values()
+        ]
         if as_json:
             print_json({"queries": [{"name": r[0], "parameters": r[1], "doc": r[2]} for r in rows]})
         else:
@@ -88,7 +95,9 @@ def _write(answer: Answer, output: str) -> None:
     else:
         print_table(names, answer.rows)
         more = "; more: --cursor " + answer.cursor if answer.cursor else ""
-        click.echo(f"{len(rows)} rows, generation {answer.generation}, as of {answer.as_of or 'unknown'}{more}", err=True)
+        click.echo(
+            f"{len(rows)} rows, generation {answer.generation}, as of {answer.as_of or 'unknown'}{more}", err=True
+        )
 
 
 def describe(project: LoadedProject, name: str) -> None:
@@ -103,14 +112,22 @@ def describe(project: LoadedProject, name: str) -> None:
     asked = " ".join(f"{p.name}={example(p)}" if p.required else f"[{p.name}={example(p)}]" for p in found.parameters)
     click.echo(f"headrace query {name} {asked}\n")
     if found.parameters:
-        print_table(["parameter", "type", "required", "default"], [[p.name, f"{p.type}{'[]' if p.many else ''}", "yes" if p.required else "no", p.default] for p in found.parameters])
+        print_table(
+            ["parameter", "type", "required", "default"],
+            [
+                [p.name, f"{p.type}{'[]' if p.many else ''}", "yes" if p.required else "no", p.default]
+                for p in found.parameters
+            ],
+        )
         click.echo()
     print_table(["column", "type"], [[c.name, c.type] for c in found.columns])
 
 
 @click.command(cls=Question, context_settings=FREE)
 @click.argument("name")
-@click.option("--records", default=5, show_default=True, type=click.IntRange(0, 1000), help="Contributing records to show whole.")
+@click.option(
+    "--records", default=5, show_default=True, type=click.IntRange(0, 1000), help="Contributing records to show whole."
+)
 @click.option("--json", "as_json", is_flag=True)
 @click.pass_context
 def why(ctx: click.Context, name: str, records: int, as_json: bool) -> None:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -74,8 +75,19 @@ def _show(record: Run, alarms: list[str], *, as_json: bool) -> None:
         "published": record.total("rows", "publish"),
     }  # fmt: skip
     if as_json:
-        steps = [{"verb": s.verb, "subject": s.subject, "seconds": round(s.seconds, 3), "note": s.note, **s.counts} for s in record.steps]
-        print_json({"generation": record.generation, "seconds": round(record.seconds, 3), "totals": totals, "alarms": alarms, "steps": steps})
+        steps = [
+            {"verb": s.verb, "subject": s.subject, "seconds": round(s.seconds, 3), "note": s.note, **s.counts}
+            for s in record.steps
+        ]
+        print_json(
+            {
+                "generation": record.generation,
+                "seconds": round(record.seconds, 3),
+                "totals": totals,
+                "alarms": alarms,
+                "steps": steps,
+            }
+        )
         return
     if record.generation is None:
         click.echo(f"nothing to do ({record.seconds:.2f} s)")
@@ -106,15 +118,24 @@ def status(ctx: click.Context, as_json: bool) -> None:
         print_json(found)
         return
     click.echo(f"project     {found['project']}")
-    click.echo(f"generation  {found['generation'] or 'none yet'}" + (f" of {found['published_at']}" if found["generation"] else ""))
+    click.echo(
+        f"generation  {found['generation'] or 'none yet'}"
+        + (f" of {found['published_at']}" if found["generation"] else "")
+    )
     if found["running"]:
         click.echo(f"running     generation {found['running']} is being built")
     if found["sources"]:
         click.echo()
-        print_table(["source", "landed", "clean", "quarantined", "as of"], [[s[k] for k in ("source", "landed", "clean", "quarantined", "as_of")] for s in found["sources"]])
+        print_table(
+            ["source", "landed", "clean", "quarantined", "as of"],
+            [[s[k] for k in ("source", "landed", "clean", "quarantined", "as_of")] for s in found["sources"]],
+        )
     if found["runs"]:
         click.echo()
-        print_table(["run", "generation", "seconds", "rows in files"], [[r["started_at"], r["generation"], r["seconds"], r["rows"]] for r in found["runs"]])
+        print_table(
+            ["run", "generation", "seconds", "rows in files"],
+            [[r["started_at"], r["generation"], r["seconds"], r["rows"]] for r in found["runs"]],
+        )
 
 
 @click.group()
@@ -163,11 +184,14 @@ def quarantine_show(ctx: click.Context, source: str, reason: str | None, limit: 
 def quarantine_export(ctx: click.Context, source: str, reason: str | None, path: str | None) -> None:
     """JSON lines of origin, reasons and record: mend the records, then `quarantine replay`."""
     records = open_app(ctx).quarantine.records(source, reason, 1_000_000_000)
-    text = "".join(json.dumps({"origin": r["origin"], "reasons": r["reasons"], "record": r["record"]}, ensure_ascii=False) + "\n" for r in records)
+    text = "".join(
+        json.dumps({"origin": r["origin"], "reasons": r["reasons"], "record": r["record"]}, ensure_ascii=False) + "\n"
+        for r in records
+    )
     if path is None:
         click.echo(text, nl=False)
     else:
-        with open(path, "w", encoding="utf-8") as file:
+        with Path(path).open("w", encoding="utf-8") as file:
             file.write(text)
         click.echo(f"{len(records)} records in {path}", err=True)
 
@@ -186,8 +210,7 @@ def quarantine_replay(ctx: click.Context, source: str, file: str | None) -> None
     if file is None:
         _show(app.run(progress), progress.alarms, as_json=False)
         return
-    with open(file, encoding="utf-8") as lines:
-        replayed, known = app.replay(source, lines.read())
+    replayed, known = app.replay(source, Path(file).read_text(encoding="utf-8"))
     click.echo(f"{replayed} records replayed, {known} were replayed before", err=True)
     _show(app.run(progress), progress.alarms, as_json=False)
 
@@ -206,7 +229,9 @@ def lake_ls(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         print_json({"tables": rows})
     else:
-        print_table(["table", "version", "files", "bytes"], [[r["table"], r["version"], r["files"], r["bytes"]] for r in rows])
+        print_table(
+            ["table", "version", "files", "bytes"], [[r["table"], r["version"], r["files"], r["bytes"]] for r in rows]
+        )
 
 
 @lake.command("compact")
@@ -219,7 +244,14 @@ def lake_compact(ctx: click.Context) -> None:
 
 
 @lake.command("vacuum")
-@click.option("--older-than", "hours", default=168.0, show_default=True, type=click.FloatRange(min=0), help="Hours that an unused file is kept.")
+@click.option(
+    "--older-than",
+    "hours",
+    default=168.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Hours that an unused file is kept.",
+)
 @click.pass_context
 def lake_vacuum(ctx: click.Context, hours: float) -> None:
     """Delete files that neither the current nor the previous generation uses."""
@@ -232,7 +264,7 @@ def lake_vacuum(ctx: click.Context, hours: float) -> None:
 @click.pass_context
 def lake_sql(ctx: click.Context, sql: str, as_json: bool) -> None:
     """Ask the lake: one SELECT over the project's sources, datasets and marts, as of the current generation."""
-    columns, rows = open_app(ctx).housekeeping.sql(sql)
+    columns, rows = open_app(ctx).gold.sql(sql)
     if as_json:
         print_json({"columns": columns, "rows": [dict(zip(columns, row, strict=True)) for row in rows]})
     else:
@@ -241,7 +273,12 @@ def lake_sql(ctx: click.Context, sql: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--to", "path", type=click.Path(dir_okay=False), help="File to write; .csv, .parquet or .jsonl (default: standard output as CSV).")
+@click.option(
+    "--to",
+    "path",
+    type=click.Path(dir_okay=False),
+    help="File to write; .csv, .parquet or .jsonl (default: standard output as CSV).",
+)
 @click.pass_context
 def export(ctx: click.Context, name: str | None, path: str | None) -> None:
     """Write one of the project's exports (`exports/NAME.sql`)."""

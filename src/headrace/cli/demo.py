@@ -22,7 +22,9 @@ USER = "demo"
 @click.command()
 @click.argument("template", default="cloud")
 @click.option("--once", is_flag=True, help="Fetch the page and one answer, print them, stop.")
-@click.option("--data", type=click.Path(exists=True, file_okay=False), help="A landing folder of yours instead of generated data.")
+@click.option(
+    "--data", type=click.Path(exists=True, file_okay=False), help="A landing folder of yours instead of generated data."
+)
 @click.option("--port", default=0, show_default=True, help="Port to serve on; 0: any free one.")
 def demo(template: str, once: bool, data: str | None, port: int) -> None:
     """Make, run and serve a sample project in a temporary folder."""
@@ -52,7 +54,12 @@ def demo(template: str, once: bool, data: str | None, port: int) -> None:
             click.echo(f"  password  {password}")
             click.echo(f"  answer    curl -u {USER}:{password} '{answer}'")
             click.echo(f"\ntry next, in another terminal: cd {project}")
-            for line in ("headrace query", f"headrace why {name} {question.replace('&', ' ')}".rstrip(), "headrace quarantine ls", "headrace status"):
+            for line in (
+                "headrace query",
+                f"headrace why {name} {question.replace('&', ' ')}".rstrip(),
+                "headrace quarantine ls",
+                "headrace status",
+            ):
                 click.echo(f"  {line}")
             if once:
                 _fetch(url, answer, password)

@@ -61,5 +61,7 @@ def _place(place: Place) -> list[str]:
         number = str(place.line)
         lines.append(f"  {number} | {place.text}")
         if place.column:
-            lines.append(f"  {' ' * len(number)} | {' ' * (place.column - 1)}{'^' * min(place.length, max(len(place.text) - place.column + 1, 1))}")
+            lines.append(
+                f"  {' ' * len(number)} | {' ' * (place.column - 1)}{'^' * min(place.length, max(len(place.text) - place.column + 1, 1))}"
+            )
     return lines

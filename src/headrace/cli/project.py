@@ -15,7 +15,6 @@ from headrace.errors import CODES, NotFoundError, ProjectErrors, nearest
 @click.pass_context
 def check(ctx: click.Context, as_json: bool) -> int:
     """Find everything wrong with the project, offline: names, types, SQL subset, what can stream, what each fetch costs."""
-    from headrace.cli import failure
     from headrace.flow.check import report
 
     started = time.monotonic()
@@ -28,13 +27,19 @@ def check(ctx: click.Context, as_json: bool) -> int:
         places = [{"code": e.code, "what": e.what, "file": e.place.file if e.place else None, "line": e.place.line if e.place else None,
                    "column": e.place.column if e.place else None, "help": e.help} for e in errors.errors]  # fmt: skip
         print_json({"errors": places})
-        return failure.ProjectErrors.exit_code
+        return ProjectErrors.exit_code
     if as_json:
         print_json({"errors": [], **found})
         return 0
-    print_table(["mart", "grain", "path", "why"], [[m["name"], ", ".join(m["grain"]), m["path"], m["why"]] for m in found["marts"]])
+    print_table(
+        ["mart", "grain", "path", "why"],
+        [[m["name"], ", ".join(m["grain"]), m["path"], m["why"]] for m in found["marts"]],
+    )
     click.echo()
-    print_table(["query", "table", "partition", "clustering", "fetch"], [[t["query"], t["table"], t["partition"], t["clustering"], t["fetch"]] for t in found["tables"]])
+    print_table(
+        ["query", "table", "partition", "clustering", "fetch"],
+        [[t["query"], t["table"], t["partition"], t["clustering"], t["fetch"]] for t in found["tables"]],
+    )
     counts = found["counts"]
     said = ", ".join(f"{n} {what}" for what, n in counts.items())
     click.echo(f"\nno errors: {said} ({time.monotonic() - started:.2f} s)", err=True)
@@ -69,7 +74,9 @@ def test(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> int:
     """Run the project's own unit tests (`tests/*.toml`): rows in, expected rows out."""
     results = list(open_app(ctx).test(names))
     if as_json:
-        print_json({"tests": [{"name": r.name, "passed": not r.differences, "differences": r.differences} for r in results]})
+        print_json(
+            {"tests": [{"name": r.name, "passed": not r.differences, "differences": r.differences} for r in results]}
+        )
     else:
         for result in results:
             click.echo(f"{'ok  ' if not result.differences else 'FAIL'} {result.name}")
@@ -81,7 +88,9 @@ def test(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> int:
 
 
 @click.command()
-@click.option("--scale", default=1.0, show_default=True, type=click.FloatRange(min=0.001), help="Multiplies the volume.")
+@click.option(
+    "--scale", default=1.0, show_default=True, type=click.FloatRange(min=0.001), help="Multiplies the volume."
+)
 @click.option("--seed", default=1, show_default=True, help="The same seed gives the same bytes.")
 @click.option("--to", "folder", type=click.Path(file_okay=False), help="Folder to write (default: the inbox).")
 @click.pass_context
@@ -106,7 +115,10 @@ def config_show(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         print_json({"settings": [{"name": n, "value": v, "origin": o} for n, v, o in settings.shown()]})
     else:
-        print_table(["setting", "value", "origin", "what it is"], [[n, v, o, settings.values[n].setting.help] for n, v, o in settings.shown()])
+        print_table(
+            ["setting", "value", "origin", "what it is"],
+            [[n, v, o, settings.values[n].setting.help] for n, v, o in settings.shown()],
+        )
 
 
 @click.command()
@@ -119,7 +131,10 @@ def doctor(ctx: click.Context, as_json: bool) -> int:
         print_json({"findings": [{"check": f.check, "ok": f.ok, "found": f.found, "help": f.help} for f in findings]})
     else:
         for finding in findings:
-            click.echo(f"{'ok  ' if finding.ok else 'FAIL'} {finding.check:<10} {finding.found}" + ("" if finding.ok else f"\n     help: {finding.help}"))
+            click.echo(
+                f"{'ok  ' if finding.ok else 'FAIL'} {finding.check:<10} {finding.found}"
+                + ("" if finding.ok else f"\n     help: {finding.help}")
+            )
     return 0 if all(f.ok for f in findings) else 1
 
 

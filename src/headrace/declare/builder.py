@@ -163,27 +163,53 @@ class Project:
     ) -> SourceBuilder:
         place = _here()
         if not IDENTIFIER.match(name):
-            self.wrong("HR0103", f"'{name}' is not a source name", place, "lower-case letters, digits and _, at most 48")
+            self.wrong(
+                "HR0103", f"'{name}' is not a source name", place, "lower-case letters, digits and _, at most 48"
+            )
         if any(s.model.name == name for s in self.sources):
             self.wrong("HR0104", f"'{name}' is declared twice", place)
         parsed = self._columns(name, columns, place)
         names = {c.name for c in parsed}
         ids = tuple(part.strip() for part in identity.split(","))
-        for what, wanted in (("id" if role == "fact" else "key", ids), ("event_time", (event_time,)), ("valid_from", (valid_from,))):
+        for what, wanted in (
+            ("id" if role == "fact" else "key", ids),
+            ("event_time", (event_time,)),
+            ("valid_from", (valid_from,)),
+        ):
             for column in wanted:
                 if column is not None and column not in names:
-                    self.wrong("HR0103", f"{name}: {what} names '{column}', which is not a column", place, nearest(column, names))
+                    self.wrong(
+                        "HR0103",
+                        f"{name}: {what} names '{column}', which is not a column",
+                        place,
+                        nearest(column, names),
+                    )
         if changed_file not in ("new version", "reject"):
             self.wrong("HR0103", f"{name}: changed_file is '{changed_file}'", place, "'new version' or 'reject'")
         sent_as = {}
         for theirs, ours in (rename or {}).items():
             if ours not in names:
-                self.wrong("HR0103", f"{name}: rename gives '{ours}', which is not a column", place, nearest(ours, names))
+                self.wrong(
+                    "HR0103", f"{name}: rename gives '{ours}', which is not a column", place, nearest(ours, names)
+                )
             sent_as[ours] = theirs
         required = tuple(replace(c, nullable=c.nullable and c.name not in (*ids, valid_from)) for c in parsed)
         builder = SourceBuilder(
             self,
-            Source(name, role, format, required, ids, event_time, sent_as, horizon, changed_file, valid_from, place=place, doc=doc),
+            Source(
+                name,
+                role,
+                format,
+                required,
+                ids,
+                event_time,
+                sent_as,
+                horizon,
+                changed_file,
+                valid_from,
+                place=place,
+                doc=doc,
+            ),
         )
         self.sources.append(builder)
         return builder
@@ -197,12 +223,17 @@ class Project:
                     pairs.append((words[0], words[1] if len(words) > 1 else ""))
         else:
             pairs = list(columns.items())
-        parsed = []
+        parsed: list[Column] = []
         for name, text in pairs:
             bare = re.sub(r"\s+NOT\s+NULL\s*$", "", text, flags=re.IGNORECASE).strip()
             type = parse_type(bare)
             if not IDENTIFIER.match(name):
-                self.wrong("HR0103", f"{source}: '{name}' is not a column name", place, "lower-case letters, digits and _; use rename=")
+                self.wrong(
+                    "HR0103",
+                    f"{source}: '{name}' is not a column name",
+                    place,
+                    "lower-case letters, digits and _; use rename=",
+                )
             elif type is None or type.name == "LIST":
                 self.wrong("HR0105", f"{source}.{name} has type '{bare}'", place, "one of " + ", ".join(NAMES))
             elif any(c.name == name for c in parsed):
@@ -214,9 +245,7 @@ class Project:
 
 def _here() -> Place:
     """The line of ``project.py`` that called into this file."""
-    frame = sys._getframe(1)
+    frame = sys._getframe(1)  # noqa: SLF001  as the logging module does
     while frame.f_back is not None and frame.f_code.co_filename == __file__:
         frame = frame.f_back
     return Place(frame.f_code.co_filename, frame.f_lineno)
-
-

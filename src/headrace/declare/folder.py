@@ -31,7 +31,9 @@ def find(folder: Path) -> Path:
     for candidate in (folder, *folder.parents):
         if (candidate / "project.py").is_file():
             return candidate
-    raise DeclarationError("HR0101", f"no project.py in {folder} or above", help="cd into a project, or: headrace init DIR")
+    raise DeclarationError(
+        "HR0101", f"no project.py in {folder} or above", help="cd into a project, or: headrace init DIR"
+    )
 
 
 def load(folder: Path, engine: Binder) -> LoadedProject:
@@ -72,14 +74,35 @@ class _Loader:
             self.check_page(page)
         for pin in project.pins:
             if pin not in self.marts:
-                self.errors.append(DeclarationError("HR0103", f"pin('{pin}') names no mart", help=nearest(pin, self.marts)))
+                self.errors.append(
+                    DeclarationError("HR0103", f"pin('{pin}') names no mart", help=nearest(pin, self.marts))
+                )
         # What reads a table that has errors of its own is not wrong for that.
-        broken = {f.stem for kind in ("silver", "marts") for f in (self.folder / kind).glob("*.sql")} - set(self.datasets) - set(self.marts)
-        self.errors = [e for e in self.errors if not (e.code == "HR0203" and any(e.what == f"unknown table '{name}'" for name in broken))]
+        broken = (
+            {f.stem for kind in ("silver", "marts") for f in (self.folder / kind).glob("*.sql")}
+            - set(self.datasets)
+            - set(self.marts)
+        )
+        self.errors = [
+            e
+            for e in self.errors
+            if not (e.code == "HR0203" and any(e.what == f"unknown table '{name}'" for name in broken))
+        ]
         if self.errors:
-            raise ProjectErrors(sorted(self.errors, key=lambda e: (e.place.file, e.place.line, e.place.column) if e.place else ("", 0, 0)))
+            raise ProjectErrors(
+                sorted(
+                    self.errors, key=lambda e: (e.place.file, e.place.line, e.place.column) if e.place else ("", 0, 0)
+                )
+            )
         return LoadedProject(
-            project.name, self.folder, sources, self.datasets, self.marts, self.queries, tuple(project.pages), tuple(project.pins)
+            project.name,
+            self.folder,
+            sources,
+            self.datasets,
+            self.marts,
+            self.queries,
+            tuple(project.pages),
+            tuple(project.pins),
         )
 
     def run_declarations(self) -> Project:
@@ -90,11 +113,16 @@ class _Loader:
             names = runpy.run_path(str(file))
         except HeadraceError:
             raise
-        except Exception as error:  # the user's own code may raise anything
+        except Exception as error:  # noqa: BLE001  the user's own code may raise anything
             raise self.python_error(file, error) from None
         project = names.get("project")
         if not isinstance(project, Project):
-            raise DeclarationError("HR0102", "project.py does not make a Project named 'project'", place=Place("project.py"), help='project = Project("name")')
+            raise DeclarationError(
+                "HR0102",
+                "project.py does not make a Project named 'project'",
+                place=Place("project.py"),
+                help='project = Project("name")',
+            )
         self.errors += [self.relative(e) for e in project.errors]
         for builder in project.sources:
             if builder.model.place.file == str(file):
@@ -105,14 +133,21 @@ class _Loader:
         lines = [f for f in traceback.extract_tb(sys.exc_info()[2]) if f.filename == str(file)]
         line = error.lineno if isinstance(error, SyntaxError) else (lines[-1].lineno if lines else 0)
         text = file.read_text().splitlines()[line - 1] if line else ""
-        return DeclarationError("HR0102", f"{type(error).__name__}: {error}", place=Place("project.py", line or 0, 1, text))
+        return DeclarationError(
+            "HR0102", f"{type(error).__name__}: {error}", place=Place("project.py", line or 0, 1, text)
+        )
 
     def relative(self, error: DeclarationError) -> DeclarationError:
         if error.place is None or not Path(error.place.file).is_absolute():
             return error
         source = Path(error.place.file)
         text = source.read_text().splitlines()[error.place.line - 1] if error.place.line else ""
-        return DeclarationError(error.code, error.what, place=Place(source.name, error.place.line, 1, text, max(len(text), 1)), help=error.help)
+        return DeclarationError(
+            error.code,
+            error.what,
+            place=Place(source.name, error.place.line, 1, text, max(len(text), 1)),
+            help=error.help,
+        )
 
     def files(self, kind: str) -> dict[str, Text]:
         found = {}
@@ -120,7 +155,11 @@ class _Loader:
             name = file.stem
             if not IDENTIFIER.match(name):
                 place = Place(f"{kind}/{file.name}")
-                self.errors.append(DeclarationError("HR0103", f"'{name}' is not a name", place=place, help="lower-case letters, digits and _"))
+                self.errors.append(
+                    DeclarationError(
+                        "HR0103", f"'{name}' is not a name", place=place, help="lower-case letters, digits and _"
+                    )
+                )
                 continue
             found[name] = Text(file.read_text(), Place(f"{kind}/{file.name}", 1))
         return found
@@ -137,7 +176,11 @@ class _Loader:
         reserved = self.reserved([c.name for c in source.columns])
         if reserved:
             help = f'give it another name: rename={{"{reserved}": "{reserved}_"}}'
-            self.errors.append(DeclarationError("HR0103", f"{source.name}: '{reserved}' is a reserved word of SQL", place=source.place, help=help))
+            self.errors.append(
+                DeclarationError(
+                    "HR0103", f"{source.name}: '{reserved}' is a reserved word of SQL", place=source.place, help=help
+                )
+            )
             problems = [*problems, self.errors[-1]]
         key: tuple[str, ...] = ()
         valid = None
@@ -149,9 +192,15 @@ class _Loader:
                 valid = (source.valid_from, "valid_to")
                 if started is not None:
                     columns = (*columns, Column("valid_to", started.type, nullable=False))
-        judged = (*source.columns, Column("quarantined", _type("BOOLEAN"), False), Column("reasons", _type("VARCHAR[]"), True))
+        judged = (
+            *source.columns,
+            Column("quarantined", _type("BOOLEAN"), nullable=False),
+            Column("reasons", _type("VARCHAR[]")),
+        )
         if not problems:
-            self.engine.define("bronze_shape", _empty([(source.sent(c.name), "VARCHAR") for c in source.columns], _BRONZE))
+            self.engine.define(
+                "bronze_shape", _empty([(source.sent(c.name), "VARCHAR") for c in source.columns], _BRONZE)
+            )
             try:
                 self.engine.describe(judge_sql(source, "bronze_shape", None))
             except DeclarationError as error:
@@ -159,7 +208,9 @@ class _Loader:
         unique = source.identity if source.role == "fact" else key
         # A fact's id names its rows too, but within the horizon only: enough to cluster rows by, not to join on.
         self.relations[source.name] = Relation(source.name, columns, source.role, key, valid, "", unique)
-        self.relations[f"{source.name}_judged"] = Relation(f"{source.name}_judged", judged, "judged", (), None, "", unique)
+        self.relations[f"{source.name}_judged"] = Relation(
+            f"{source.name}_judged", judged, "judged", (), None, "", unique
+        )
         self.define(source.name)
         self.define(f"{source.name}_judged")
 
@@ -167,7 +218,9 @@ class _Loader:
         """The first of the names that the engine does not take for a column unless quoted; empty where all are fine."""
         for some in (names, *([n] for n in names)):
             try:
-                self.engine.describe(f"SELECT {', '.join(f'{n} IS NULL' for n in some)} FROM (SELECT {', '.join(f'1 AS {chr(34)}{n}{chr(34)}' for n in some)})")
+                self.engine.describe(
+                    f"SELECT {', '.join(f'{n} IS NULL' for n in some)} FROM (SELECT {', '.join(f'1 AS {chr(34)}{n}{chr(34)}' for n in some)})"
+                )
             except DeclarationError:
                 if len(some) == 1:
                     return some[0]
@@ -182,11 +235,20 @@ class _Loader:
             try:
                 self.engine.describe(sql)
             except DeclarationError as found:
-                return self.relative(DeclarationError("HR0204", f"{source.name}: {found.what}", place=place, help=found.help))
-        return self.relative(DeclarationError("HR0204", f"{source.name}: {error.what}", place=source.place, help=error.help))
+                return self.relative(
+                    DeclarationError("HR0204", f"{source.name}: {found.what}", place=place, help=found.help)
+                )
+        return self.relative(
+            DeclarationError("HR0204", f"{source.name}: {error.what}", place=source.place, help=error.help)
+        )
 
     def add_verdicts(self, sources: Mapping[str, Source]) -> None:
-        names = [("source", "VARCHAR", False), ("day", "DATE", False), ("kind", "VARCHAR", False), ("reason", "VARCHAR", False)]
+        names = [
+            ("source", "VARCHAR", False),
+            ("day", "DATE", False),
+            ("kind", "VARCHAR", False),
+            ("reason", "VARCHAR", False),
+        ]
         columns = tuple(Column(n, _type(t), nullable) for n, t, nullable in names)
         if sources:
             self.relations[VERDICTS] = Relation(VERDICTS, columns, "verdicts", ())
@@ -203,7 +265,9 @@ class _Loader:
         waiting: dict[str, tuple[Text, set[str]]] = {}
         for name, text in [*silver.items(), *marts.items()]:
             if name in self.relations or name in waiting:
-                self.errors.append(DeclarationError("HR0104", f"'{name}' is the name of something else already", place=text.place))
+                self.errors.append(
+                    DeclarationError("HR0104", f"'{name}' is the name of something else already", place=text.place)
+                )
                 continue
             try:
                 waiting[name] = (text, tables_of(text))
@@ -214,7 +278,9 @@ class _Loader:
             if not ready:
                 for name, (text, reads) in waiting.items():
                     circle = ", ".join(sorted(reads & set(waiting)))
-                    self.errors.append(DeclarationError("HR0216", f"'{name}' and {circle} read each other", place=text.place))
+                    self.errors.append(
+                        DeclarationError("HR0216", f"'{name}' and {circle} read each other", place=text.place)
+                    )
                 return
             for name in ready:
                 text, _ = waiting.pop(name)
@@ -271,19 +337,32 @@ class _Loader:
             parameters = [p.name for p in query.parameters]
             for given in tile.given:
                 if given not in parameters:
-                    self.page_error(page, f"query '{tile.query}' has no parameter '{given}'", nearest(given, parameters))
+                    self.page_error(
+                        page, f"query '{tile.query}' has no parameter '{given}'", nearest(given, parameters)
+                    )
 
     def page_error(self, page: Page, what: str, help: str) -> None:
-        self.errors.append(self.relative(DeclarationError("HR0106", f"page '{page.title}': {what}", place=page.place, help=help)))
+        self.errors.append(
+            self.relative(DeclarationError("HR0106", f"page '{page.title}': {what}", place=page.place, help=help))
+        )
 
 
-_BRONZE = [("_file", "VARCHAR"), ("_row", "BIGINT"), ("_lane", "VARCHAR"), ("_offset", "BIGINT"), ("_landed_at", "TIMESTAMPTZ"), ("_error", "VARCHAR")]
+_BRONZE = [
+    ("_file", "VARCHAR"),
+    ("_row", "BIGINT"),
+    ("_lane", "VARCHAR"),
+    ("_offset", "BIGINT"),
+    ("_landed_at", "TIMESTAMPTZ"),
+    ("_error", "VARCHAR"),
+]
 _ORIGIN = [("_lane", "VARCHAR"), ("_offset", "BIGINT")]
 
 
 def _empty(columns: list[tuple[str, str]], more: list[tuple[str, str]]) -> str:
     """A SELECT of no rows with these columns. Origins are hidden from ``SELECT *`` only by not being asked for."""
-    return "SELECT " + ", ".join(f'CAST(NULL AS {type}) AS "{name}"' for name, type in [*columns, *more]) + " WHERE false"
+    return (
+        "SELECT " + ", ".join(f'CAST(NULL AS {type}) AS "{name}"' for name, type in [*columns, *more]) + " WHERE false"
+    )
 
 
 def _type(text: str) -> Type:

@@ -112,7 +112,7 @@ class Reader:
                 following = self._cursor(query, values, rows[-1][len(plan.table.partition) : len(plan.table.key)])
         elif limit is not None:
             done = done[:limit]
-        return Answer(query.name, query.columns, done, pointer.generation, self._as_of(query, generation), True, following)
+        return Answer(query.name, query.columns, done, pointer.generation, self._as_of(query, generation), complete=True, cursor=following)
 
     def _fetch(self, plan: Plan, values: Mapping[str, Any], pointer: Pointer, limit: int | None, after: Row | None) -> tuple[list[Row], list[dict[Row, list[Row]]], bool]:  # fmt: skip
         rows: list[Row] = []

@@ -12,7 +12,12 @@ from headrace.sql.query import MOST
 def report(project: LoadedProject) -> dict[str, Any]:
     """Marts with the path that serves them, serving tables with their keys and how far a fetch is bounded."""
     marts = [
-        {"name": m.name, "grain": [c.name for c in m.grain], "path": "batch only" if m.batch_only else "batch and speed", "why": m.batch_only}
+        {
+            "name": m.name,
+            "grain": [c.name for c in m.grain],
+            "path": "batch only" if m.batch_only else "batch and speed",
+            "why": m.batch_only,
+        }
         for m in project.marts.values()
     ]
     tables = []
@@ -28,7 +33,13 @@ def report(project: LoadedProject) -> dict[str, Any]:
                 {"query": query.name, "table": table.name, "partition": ", ".join(c.name for c in table.partition) or "(one)",
                  "clustering": ", ".join(c.name for c in table.clustering), "fetch": bound}
             )  # fmt: skip
-    counts = {"sources": len(project.sources), "datasets": len(project.datasets), "marts": len(project.marts), "queries": len(project.queries), "pages": len(project.pages)}
+    counts = {
+        "sources": len(project.sources),
+        "datasets": len(project.datasets),
+        "marts": len(project.marts),
+        "queries": len(project.queries),
+        "pages": len(project.pages),
+    }
     return {"marts": marts, "tables": tables, "counts": counts}
 
 
@@ -43,8 +54,8 @@ def explained(project: LoadedProject, name: str) -> str:
     """How a mart or query was read: the SQL that computes its parts, its finishers, the code that answers it."""
     if name in project.marts:
         mart = project.marts[name]
-        parts = "\n".join(f"  {p.name:<28} {p.merge:<8} {str(p.type):<16} {p.expression}" for p in mart.parts)
-        finishers = "\n".join(f"  {m.name:<28} {str(m.type):<16} {m.finisher}" for m in mart.measures)
+        parts = "\n".join(f"  {p.name:<28} {p.merge:<8} {p.type!s:<16} {p.expression}" for p in mart.parts)
+        finishers = "\n".join(f"  {m.name:<28} {m.type!s:<16} {m.finisher}" for m in mart.measures)
         path = f"batch only: {mart.batch_only}" if mart.batch_only else "batch and speed"
         return f"mart {name}: {mart.doc}\n\npath: {path}\nreads: {', '.join(mart.inputs)}\n\nparts\n{parts}\n\nfinishers\n{finishers}\n\nSQL of the parts\n  {mart.parts_sql}"
     if name in project.queries:
@@ -55,4 +66,8 @@ def explained(project: LoadedProject, name: str) -> str:
             keys = f"partition ({', '.join(c.name for c in plan.table.partition)}), clustering ({', '.join(c.name for c in plan.table.clustering)})"
             plans.append(f"table{when}: {plan.table.name}, {keys}\n\n{plan.source}")
         return f"query {name}: {query.doc}\n\n" + "\n".join(plans)
-    raise NotFoundError("HR0501", f"no mart or query '{name}', and no error code", help=nearest(name, [*project.marts, *project.queries]))
+    raise NotFoundError(
+        "HR0501",
+        f"no mart or query '{name}', and no error code",
+        help=nearest(name, [*project.marts, *project.queries]),
+    )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from headrace.flow.answer import Reader
@@ -18,6 +18,8 @@ SMALL = 64 << 20
 
 @dataclass(slots=True)
 class Housekeeping:
+    """Upkeep of one project's lake."""
+
     project: LoadedProject
     lake: Lake
     engine: Engine
@@ -29,7 +31,7 @@ class Housekeeping:
         for name in self.lake.tables():
             snapshot = self.lake.snapshot(name)
             if snapshot is not None:
-                size = sum(os.path.getsize(f) for f in snapshot.files)
+                size = sum(Path(f).stat().st_size for f in snapshot.files)
                 found.append({"table": name, "version": snapshot.version, "files": len(snapshot.files), "bytes": size})
         return found
 
@@ -42,7 +44,7 @@ class Housekeeping:
             if not name.startswith(("bronze/", "silver/", "manifest")):
                 continue
             snapshot = self.lake.snapshot(name)
-            small = [f for f in snapshot.files if os.path.getsize(f) < SMALL] if snapshot else []
+            small = [f for f in snapshot.files if Path(f).stat().st_size < SMALL] if snapshot else []
             if snapshot is None or len(small) < 2:
                 continue
             observer.begin("compact", name, len(small))
@@ -57,17 +59,12 @@ class Housekeeping:
         """Deletes files that neither the newest versions nor the answering generation or its predecessor use, once they
         are older than that: a run that is going on writes files that no version names yet."""
         kept = self._generations()
-        gone = 0
-        for name in self.lake.tables():
-            kind, _, table = name.partition("/")
-            versions = [
-                state.version
-                for generation in kept
-                for known, state in (*generation.marts.items(), *generation.tables.items())
-                if known == table and kind == ("gold" if known in generation.marts and state is generation.marts[known] else "serving")
-            ]
-            gone += self.lake.forget(name, versions, older_than_hours)
-        return gone
+        named = [(f"gold/{n}", s.version) for g in kept for n, s in g.marts.items()]
+        named += [(f"serving/{n}", s.version) for g in kept for n, s in g.tables.items()]
+        return sum(
+            self.lake.forget(table, [version for name, version in named if name == table], older_than_hours)
+            for table in self.lake.tables()
+        )
 
     def _generations(self) -> list[Generation]:
         pointer = self.reader.pointer()

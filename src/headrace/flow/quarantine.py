@@ -58,7 +58,13 @@ class Quarantine:
         sent: Any = {source.sent(c.name): v for c, v in zip(source.columns, values, strict=True)}
         if raw is not None:
             sent = bytes(raw).decode(errors="backslashreplace")
-        return {"origin": f"{source.name}:{offset}", "file": file, "row": number, "reasons": list(reasons), "record": sent}
+        return {
+            "origin": f"{source.name}:{offset}",
+            "file": file,
+            "row": number,
+            "reasons": list(reasons),
+            "record": sent,
+        }
 
     def source(self, name: str) -> Source:
         found = self.project.sources.get(name)

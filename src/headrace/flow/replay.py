@@ -36,10 +36,17 @@ def replay(quarantine: Quarantine, name: str, text: str) -> tuple[int, int]:
     replaced = manifest.replaced(source, lake, engine, known)
     entries = list(corrected(source, text))
     new = {offset: record for offset, record in entries if offset not in replaced}
-    rejected = {row[0] for row in engine.rows(f"SELECT _offset FROM {engine.scan(silver.files, silver_columns(source))} WHERE {REJECTED}")}
+    rejected = {
+        row[0]
+        for row in engine.rows(
+            f"SELECT _offset FROM {engine.scan(silver.files, silver_columns(source))} WHERE {REJECTED}"
+        )
+    }
     for offset in new:
         if offset not in rejected:
-            raise ContractError("HR0305", f"{name}:{offset} is not quarantined", help=f"headrace quarantine show {name}")
+            raise ContractError(
+                "HR0305", f"{name}:{offset} is not quarantined", help=f"headrace quarantine show {name}"
+            )
     if not new:
         return 0, len(entries)
     start = bronze.transaction(name) or 0
@@ -59,8 +66,22 @@ def _arrivals(source: Source, records: dict[int, dict[str, Any]], file: str, dig
     schema = arrival_schema(source)
     columns: dict[str, list[Any]] = {f.name: [] for f in schema}
     for position, (origin, record) in enumerate(records.items()):
-        fixed = {"_file": file, "_sha256": digest, "_offset": start + position, "_row": origin, "_line": json.dumps(record, ensure_ascii=False)}
+        fixed = {
+            "_file": file,
+            "_sha256": digest,
+            "_offset": start + position,
+            "_row": origin,
+            "_line": json.dumps(record, ensure_ascii=False),
+        }
         for column, values in columns.items():
             sent = record.get(column)
-            values.append(fixed[column] if column in fixed else None if sent is None else sent if isinstance(sent, str) else json.dumps(sent))
+            values.append(
+                fixed[column]
+                if column in fixed
+                else None
+                if sent is None
+                else sent
+                if isinstance(sent, str)
+                else json.dumps(sent)
+            )
     return pa.table({f.name: pa.array(columns[f.name], f.type) for f in schema})

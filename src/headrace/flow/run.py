@@ -82,7 +82,16 @@ class Batch:
             raise
 
     def build(
-        self, run: Run, pointer: Pointer, current: Generation, end: dict[str, int], contracts: dict[str, int], tables: list[ServingTable], *, full: bool, refit: bool
+        self,
+        run: Run,
+        pointer: Pointer,
+        current: Generation,
+        end: dict[str, int],
+        contracts: dict[str, int],
+        tables: list[ServingTable],
+        *,
+        full: bool,
+        refit: bool,
     ) -> None:
         """Computes and writes the generation that the pointer calls next, then moves the pointer to it."""
         number = pointer.highest
@@ -95,7 +104,16 @@ class Batch:
             if pinned is not None:
                 step, result = Step("aggregate", mart.name), pinned
             else:
-                step, result = aggregate(mart, relations, self.lake, self.engine, self.observer, current.marts.get(mart.name), known, full=full)
+                step, result = aggregate(
+                    mart,
+                    relations,
+                    self.lake,
+                    self.engine,
+                    self.observer,
+                    current.marts.get(mart.name),
+                    known,
+                    full=full,
+                )
             relations.define_mart(mart, result.files)
             marts[mart.name] = result
             known[mart.name] = result.state.definition + json.dumps(result.state.lanes, sort_keys=True)
@@ -110,7 +128,9 @@ class Batch:
         as_of = self.as_of(end, current)
         pins = {name: self.project.marts[name].hash for name in self.project.pins}
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-        generation = Generation(number, end, {n: m.state for n, m in marts.items()}, states, as_of, contracts, pins, now)
+        generation = Generation(
+            number, end, {n: m.state for n, m in marts.items()}, states, as_of, contracts, pins, now
+        )
         self.store.set_control(generations.control_name(number), generation.text())
         self.move(pointer, pointers.publish(pointer, number))
         run.generation = number
@@ -150,7 +170,9 @@ class Batch:
                 contracts[name] = silver.transaction(CONTRACT) or 0
         return end, contracts
 
-    def is_current(self, current: Generation, end: dict[str, int], contracts: dict[str, int], tables: Iterable[ServingTable]) -> bool:
+    def is_current(
+        self, current: Generation, end: dict[str, int], contracts: dict[str, int], tables: Iterable[ServingTable]
+    ) -> bool:
         """Whether a new generation would be equal to the current one."""
         if not current.number or dict(current.cut) != end or dict(current.contracts) != contracts:
             return False
@@ -165,7 +187,9 @@ class Batch:
                 return False
             lanes = pinned.state.lanes if pinned else relations.lanes(mart.name)
             known[mart.name] = definition + json.dumps(lanes, sort_keys=True)
-        return all(t.of_mart or current.tables[t.name].definition == relations.table_definition(t, known) for t in tables)
+        return all(
+            t.of_mart or current.tables[t.name].definition == relations.table_definition(t, known) for t in tables
+        )
 
     def as_of(self, end: dict[str, int], current: Generation) -> dict[str, str]:
         """The newest event time of each source's clean records."""
@@ -173,7 +197,9 @@ class Batch:
         for source in self.project.sources.values():
             if source.event_time is None or source.name not in end:
                 continue
-            newest = self.engine.rows(f"SELECT CAST(max(CAST({source.event_time} AS TIMESTAMP)) AS VARCHAR) FROM {source.name}")[0][0]
+            newest = self.engine.rows(
+                f"SELECT CAST(max(CAST({source.event_time} AS TIMESTAMP)) AS VARCHAR) FROM {source.name}"
+            )[0][0]
             if newest is not None:
                 found[source.name] = str(newest).replace(" ", "T") + "Z"
         return found

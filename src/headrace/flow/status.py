@@ -28,8 +28,16 @@ ROOM = 1 << 30
 
 def record(run: Run, lake: Lake, engine: Engine) -> None:
     """Keeps a run's record in the lake."""
-    steps = [{"verb": s.verb, "subject": s.subject, "seconds": round(s.seconds, 3), "note": s.note, **s.counts} for s in run.steps]
-    row = {"started_at": [run.started_at], "generation": [run.generation], "seconds": [round(run.seconds, 3)], "record": [json.dumps(steps)]}
+    steps = [
+        {"verb": s.verb, "subject": s.subject, "seconds": round(s.seconds, 3), "note": s.note, **s.counts}
+        for s in run.steps
+    ]
+    row = {
+        "started_at": [run.started_at],
+        "generation": [run.generation],
+        "seconds": [round(run.seconds, 3)],
+        "record": [json.dumps(steps)],
+    }
     types = {"VARCHAR": pa.string(), "BIGINT": pa.int64(), "DOUBLE": pa.float64()}
     engine.offer("run_record", pa.table({name: pa.array(row[name], types[type]) for name, type in COLUMNS}))
     path = lake.new_file(RUNS)
@@ -49,7 +57,7 @@ def status(project: LoadedProject, lake: Lake, engine: Engine, store: Store, las
         if silver is None:
             continue
         scan = engine.scan(silver.files, silver_columns(source))
-        counts = dict(engine.rows(f"SELECT _verdict, count(*) FROM {scan} GROUP BY ALL"))
+        counts: dict[str, int] = dict(engine.rows(f"SELECT _verdict, count(*) FROM {scan} GROUP BY ALL"))
         sources.append(
             {"source": source.name, "landed": sum(counts.values()), "clean": counts.get("clean", 0),
              "quarantined": counts.get("quarantined", 0) + counts.get("unreadable", 0), "duplicates": counts.get("duplicate", 0),
@@ -58,7 +66,9 @@ def status(project: LoadedProject, lake: Lake, engine: Engine, store: Store, las
     found = lake.snapshot(RUNS)
     runs = []
     if found is not None:
-        rows = engine.rows(f"SELECT started_at, generation, seconds, record FROM {engine.scan(found.files, COLUMNS)} ORDER BY started_at DESC LIMIT {last}")
+        rows = engine.rows(
+            f"SELECT started_at, generation, seconds, record FROM {engine.scan(found.files, COLUMNS)} ORDER BY started_at DESC LIMIT {last}"
+        )
         for started, number, seconds, steps in rows:
             landed = sum(s.get("rows", 0) for s in json.loads(steps) if s["verb"] == "land")
             runs.append({"started_at": started, "generation": number, "seconds": seconds, "rows": landed})
@@ -87,10 +97,17 @@ def doctor(folder: Path, project: LoadedProject, inbox: Inbox, lake: Lake, store
     pointer = pointers.read(text) if text is not None else pointers.FIRST
     named = store.control(generations.control_name(pointer.generation)) is not None or pointer.generation == 0
     return [
-        Finding("python", sys.version_info >= (3, 11), ".".join(map(str, sys.version_info[:3])), "Python 3.11 or newer"),
-        Finding("disk", free > ROOM, f"{free >> 20:,} MiB free", "free some space: a run needs room for a copy of what it changes"),
+        Finding(
+            "python", sys.version_info >= (3, 11), ".".join(map(str, sys.version_info[:3])), "Python 3.11 or newer"
+        ),
+        Finding(
+            "disk",
+            free > ROOM,
+            f"{free >> 20:,} MiB free",
+            "free some space: a run needs room for a copy of what it changes",
+        ),
         Finding("folder", os.access(folder, os.W_OK), str(folder), "the project folder must be writable"),
-        Finding("inbox", True, f"{sum(matching.values())} files" + (f"; none for {', '.join(empty)}" if empty else "")),
-        Finding("lake", True, f"{len(lake.tables())} tables"),
+        Finding("inbox", ok=True, found=f"{sum(matching.values())} files" + (f"; none for {', '.join(empty)}" if empty else "")),
+        Finding("lake", ok=True, found=f"{len(lake.tables())} tables"),
         Finding("store", named, f"generation {pointer.generation or 'none yet'}", "headrace run --full"),
     ]

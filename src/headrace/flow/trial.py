@@ -32,7 +32,9 @@ def trials(folder: Path, names: tuple[str, ...], make: Callable[[Path], Batch]) 
     files = {f.stem: f for f in sorted((folder / "tests").glob("*.toml"))}
     for name in names:
         if name not in files:
-            raise NotFoundError("HR0306", f"no test '{name}'", help=nearest(name, files) if files else "tests are tests/NAME.toml")
+            raise NotFoundError(
+                "HR0306", f"no test '{name}'", help=nearest(name, files) if files else "tests are tests/NAME.toml"
+            )
     for name in names or files:
         with tempfile.TemporaryDirectory(prefix="headrace-test-") as place:
             yield _trial(name, files[name], Path(place), make)
@@ -42,12 +44,18 @@ def _trial(name: str, file: Path, place: Path, make: Callable[[Path], Batch]) ->
     try:
         declared = tomllib.loads(file.read_text())
     except tomllib.TOMLDecodeError as error:
-        raise SettingError("HR0306", f"{file.name} cannot be read: {error}", place=Place(f"tests/{file.name}")) from None
+        raise SettingError(
+            "HR0306", f"{file.name} cannot be read: {error}", place=Place(f"tests/{file.name}")
+        ) from None
     batch = make(place)
     for source, text in declared.get("given", {}).items():
         found = batch.project.sources.get(source)
         if found is None:
-            raise NotFoundError("HR0306", f"tests/{file.name} gives '{source}', which is no source", help=nearest(source, batch.project.sources))
+            raise NotFoundError(
+                "HR0306",
+                f"tests/{file.name} gives '{source}', which is no source",
+                help=nearest(source, batch.project.sources),
+            )
         _write(found, text, place)
     result = Result(name)
     try:
@@ -65,7 +73,11 @@ def _write(source: Source, text: str, place: Path) -> None:
     path = place / source.format.pattern.replace("**/", "").replace("*", "test").replace("?", "x")
     path.parent.mkdir(parents=True, exist_ok=True)
     if source.format.kind == "parquet":
-        raise SettingError("HR0306", f"{source.name} is Parquet, which a text cannot give", help="declare a CSV source of the same columns to test with")
+        raise SettingError(
+            "HR0306",
+            f"{source.name} is Parquet, which a text cannot give",
+            help="declare a CSV source of the same columns to test with",
+        )
     path.write_text(text.strip("\n") + "\n", encoding=source.format.encoding)
 
 
@@ -75,12 +87,17 @@ def _compare(expected: Mapping[str, Any], reader: Reader, gold: Gold) -> list[st
     names = [h.strip() for h in header]
     if "query" in expected:
         what = f"query {expected['query']}"
-        answer = reader.answer(expected["query"], {k: v if isinstance(v, list) else str(v) for k, v in expected.get("parameters", {}).items()})
+        answer = reader.answer(
+            expected["query"],
+            {k: v if isinstance(v, list) else str(v) for k, v in expected.get("parameters", {}).items()},
+        )
         columns = [c.name for c in answer.columns]
         missing = [n for n in names if n not in columns]
         if missing:
             return [f"{what} has no column '{missing[0]}': {nearest(missing[0], columns)}"]
-        found = [["" if row[columns.index(n)] is None else str(row[columns.index(n)]) for n in names] for row in answer.rows]
+        found = [
+            ["" if row[columns.index(n)] is None else str(row[columns.index(n)]) for n in names] for row in answer.rows
+        ]
     else:
         table = expected.get("mart") or expected.get("dataset") or ""
         what = f"{'mart' if 'mart' in expected else 'dataset'} {table}"
@@ -92,11 +109,21 @@ def _compare(expected: Mapping[str, Any], reader: Reader, gold: Gold) -> list[st
 
 
 def _differences(what: str, names: list[str], wanted: list[list[str]], found: list[list[str]]) -> list[str]:
-    if len(wanted) == len(found) and all(_same(a, b) for w, f in zip(wanted, found, strict=True) for a, b in zip(w, f, strict=True)):
+    if len(wanted) == len(found) and all(
+        _same(a, b) for w, f in zip(wanted, found, strict=True) for a, b in zip(w, f, strict=True)
+    ):
         return []
     out = [f"{what}: {len(wanted)} rows expected, {len(found)} found ({', '.join(names)})"]
-    out += [f"  - {', '.join(w)}" for w in wanted if not any(all(_same(a, b) for a, b in zip(w, f, strict=True)) for f in found)]
-    out += [f"  + {', '.join(f)}" for f in found if not any(all(_same(a, b) for a, b in zip(w, f, strict=True)) for w in wanted)]
+    out += [
+        f"  - {', '.join(w)}"
+        for w in wanted
+        if not any(all(_same(a, b) for a, b in zip(w, f, strict=True)) for f in found)
+    ]
+    out += [
+        f"  + {', '.join(f)}"
+        for f in found
+        if not any(all(_same(a, b) for a, b in zip(w, f, strict=True)) for w in wanted)
+    ]
     return out if len(out) > 1 else [*out, "  the rows are the same, in another order or number"]
 
 

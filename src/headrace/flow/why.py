@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from headrace.flow.answer import Reader, parameters_of
 from headrace.flow.export import Gold
 from headrace.model.source import Source
@@ -95,7 +97,9 @@ class Why:
         visit(query.origin)
         return list(found.values())
 
-    def _source(self, source: Source, query: Query, plan: Plan, rows: list[tuple[Any, ...]], whole: int) -> dict[str, Any]:
+    def _source(
+        self, source: Source, query: Query, plan: Plan, rows: list[tuple[Any, ...]], whole: int
+    ) -> dict[str, Any]:
         table = plan.table
         key: tuple[Column, ...] = table.key
         width = len(key)
@@ -108,10 +112,14 @@ class Why:
             return {**found, "records": 0, "files": []}
         self._keep_keys(key, keys)
         origins = trace_sql(mart, table)
-        self.engine.keep("origins", f"SELECT DISTINCT _lane, _offset FROM ({origins}) WHERE _lane = {literal(source.name)}")
+        self.engine.keep(
+            "origins", f"SELECT DISTINCT _lane, _offset FROM ({origins}) WHERE _lane = {literal(source.name)}"
+        )
         scan = self.engine.scan(silver.files, silver_columns(source))
         joined = f"{scan} AS s SEMI JOIN origins AS o ON s._offset = o._offset"
-        files = self.engine.rows(f"SELECT _file, count(*), min(_row), max(_row) FROM {joined} GROUP BY 1 ORDER BY 2 DESC, 1")
+        files = self.engine.rows(
+            f"SELECT _file, count(*), min(_row), max(_row) FROM {joined} GROUP BY 1 ORDER BY 2 DESC, 1"
+        )
         marks = self.engine.rows(
             f"SELECT kind, reason, count(*) FROM (SELECT unnest(list_concat(coalesce(list_transform(_repairs, lambda x: {{'kind': 'repaired', 'reason': x.reason}}), []), "
             f"coalesce(list_transform(_flags, lambda x: {{'kind': 'flagged', 'reason': x}}), [])), recursive := true) FROM {joined}) GROUP BY ALL ORDER BY ALL"
@@ -127,19 +135,22 @@ class Why:
             "records": sum(count for _, count, _, _ in files),
             "files": [{"file": f, "records": n, "rows": f"{low}-{high}"} for f, n, low, high in files],
             "marks": [{"kind": kind, "reason": reason, "records": n} for kind, reason, n in marks],
-            "first": [{"file": f, "row": r, "offset": o, "record": dict(zip(names, values, strict=True))} for f, r, o, *values in first],
+            "first": [
+                {"file": f, "row": r, "offset": o, "record": dict(zip(names, values, strict=True))}
+                for f, r, o, *values in first
+            ],
             "kept_out": self._kept_out(source, mart is not None, key, keys, scan),
         }
 
     def _keep_keys(self, key: tuple[Column, ...], keys: list[tuple[Any, ...]]) -> None:
         """The answer's serving keys as the engine's table ``asked``; empty-keyed tables ask for everything."""
-        import pyarrow as pa  # boundary: keys go to the engine as Arrow
-
         columns = {c.name: pa.array([k[i] for k in keys]) for i, c in enumerate(key)} or {"_all": pa.array([1])}
         self.engine.offer("asked_rows", pa.table(columns))
         self.engine.keep("asked", "SELECT * FROM asked_rows")
 
-    def _kept_out(self, source: Source, of_mart: bool, key: tuple[Column, ...], keys: list[tuple[Any, ...]], scan: str) -> list[dict[str, Any]]:
+    def _kept_out(
+        self, source: Source, of_mart: bool, key: tuple[Column, ...], keys: list[tuple[Any, ...]], scan: str
+    ) -> list[dict[str, Any]]:
         """Quarantined records that share the answer's key columns, as far as the record itself tells them."""
         shared = [c for c in key if source.column(c.name) is not None]
         tests = []

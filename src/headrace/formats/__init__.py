@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 
-from headrace.errors import ContractError
 from headrace.formats import delimited, lines, parquet
+from headrace.formats.rejected import Rejected
 from headrace.model.source import Source
 
 MOST_BYTES = 4 << 30
 """What one compressed file may unpack to."""
+READERS: dict[str, Callable[[Source, str, bytes], Iterator[pa.RecordBatch]]] = {
+    "csv": delimited.read,
+    "jsonl": lines.read,
+    "parquet": parquet.read,
+}
 
 
 def read(source: Source, name: str, data: bytes) -> Iterator[pa.RecordBatch]:
     """The records of one file, in order: ``_row`` (1-based), ``_error`` and ``_bytes`` (set where a record cannot be
-    read), and the format's own columns (``columns``). Raises ContractError HR0301 where the file as a whole does not
-    fit its contract."""
-    kind = {"csv": delimited, "jsonl": lines, "parquet": parquet}[source.format.kind]
-    return kind.read(source, name, _plain(name, data))
+    read), and the format's own columns (``columns``). Raises Rejected, always before the first record, where the file
+    as a whole does not fit its contract."""
+    return READERS[source.format.kind](source, name, _plain(name, data))
 
 
 def columns(source: Source) -> list[str]:
@@ -33,15 +36,29 @@ def _plain(name: str, data: bytes) -> bytes:
     packed = data[:2] == b"\x1f\x8b"
     if not name.endswith(".gz"):
         if packed:
-            raise ContractError("HR0301", f"{name} is gzip but its name does not end in .gz")
+            raise Rejected("it is gzip, but not named .gz", f"{name} is gzip but its name does not end in .gz")
         return data
     if not packed:
-        raise ContractError("HR0301", f"{name} is named .gz but is not gzip")
-    try:
+        raise Rejected("it is named .gz, but not gzip", f"{name} is named .gz but is not gzip")
+    return _unpacked(name, data)
+
+
+def _unpacked(name: str, data: bytes) -> bytes:
+    """All members of a gzip file; zeros may follow them, as `gzip` itself allows."""
+    parts, left = [], MOST_BYTES
+    while data:
         unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-        plain = unpacker.decompress(data, MOST_BYTES)
+        try:
+            part = unpacker.decompress(data, left)
+        except zlib.error as error:
+            raise Rejected("its compression is damaged", f"{name} is damaged: {error}") from None
         if unpacker.unconsumed_tail:
-            raise ContractError("HR0301", f"{name} unpacks to more than {MOST_BYTES >> 30} GiB")
-        return gzip.decompress(data) if unpacker.unused_data else plain
-    except (zlib.error, EOFError, gzip.BadGzipFile) as error:
-        raise ContractError("HR0301", f"{name} is damaged: {error}") from None
+            raise Rejected("it unpacks to too much", f"{name} unpacks to more than {MOST_BYTES >> 20} MiB")
+        if not unpacker.eof:
+            raise Rejected("its compression is damaged", f"{name} is damaged: it ends in the middle")
+        parts.append(part)
+        left -= len(part)
+        data = unpacker.unused_data.lstrip(b"\0")
+        if data and left <= 0:
+            raise Rejected("it unpacks to too much", f"{name} unpacks to more than {MOST_BYTES >> 20} MiB")
+    return parts[0] if len(parts) == 1 else b"".join(parts)

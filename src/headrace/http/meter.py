@@ -19,3 +19,16 @@ class Meter(Protocol):
     def text(self) -> tuple[bytes, str]:
         """All counts, and their media type."""
         ...
+
+
+class Uncounted:
+    """Where nobody counts."""
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        pass
+
+    def login(self, result: str) -> None:
+        pass
+
+    def text(self) -> tuple[bytes, str]:
+        return b"", "text/plain"

@@ -10,14 +10,14 @@ from typing import Any
 
 import jinja2
 import msgspec
-from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
 
 from headrace import __version__
-from headrace.errors import CODES, NotFoundError, NotReadyError, OutsideError, ParameterError
+from headrace.errors import CODES, HeadraceError, NotFoundError, NotReadyError, OutsideError, ParameterError
 from headrace.flow.answer import example
 from headrace.http.answers import Answers
 from headrace.http.meter import Meter
@@ -28,6 +28,7 @@ from headrace.model.serving import Parameter
 from headrace.sql.query import Query
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 HERE = Path(__file__).parent
 HTML_POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 # Swagger UI's style sheet has its icons in data: URLs.
@@ -48,7 +49,7 @@ class Site:
         self._openapi = document(project, answers.max_rows)
         self._static = static_files()
 
-    def application(self) -> Starlette:
+    def application(self) -> Application:
         paths: list[tuple[str, Endpoint]] = [
             ("/v1/queries", self.queries),
             ("/v1/queries/{name}", self.query),
@@ -64,9 +65,15 @@ class Site:
             ("/pages/{slug}", self.page),
             ("/pages/{slug}/tiles/{number:int}.csv", self.tile_csv),
         ]
-        routes = [Route(path, guarded(path, endpoint), methods=["GET", "HEAD", "OPTIONS"]) for path, endpoint in paths]
-        application = Starlette(routes=routes, exception_handlers={HTTPException: refuse})
-        application.router.redirect_slashes = False
+        router = Router([Route(path, guarded(path, endpoint), methods=["GET", "HEAD", "OPTIONS"]) for path, endpoint in paths], redirect_slashes=False)
+
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            scope["app"] = router  # so that it raises where it would else send a text of its own
+            try:
+                await router(scope, receive, send)
+            except HTTPException as error:
+                raise refusal(error, scope["method"]) from None
+
         return application
 
     # API
@@ -171,12 +178,11 @@ def guarded(path: str, endpoint: Endpoint) -> Endpoint:
     return call
 
 
-async def refuse(request: Request, error: Exception) -> Response:
-    """Starlette's own refusals, raised on to the gateway as ours."""
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    if status == 405:
-        raise Refusal(405, "HR0608", f"{request.method[:20]} is not for this path", headers=((b"allow", b"GET, HEAD, OPTIONS"),))
-    raise NotFoundError("HR0606", "no such path", help="see /openapi.json")
+def refusal(error: HTTPException, method: str) -> HeadraceError:
+    """Starlette's own refusals as ours."""
+    if error.status_code == 405:
+        return Refusal(405, "HR0608", f"{method[:20]} is not for this path", headers=((b"allow", b"GET, HEAD, OPTIONS"),))
+    return NotFoundError("HR0606", "no such path", help="see /openapi.json")
 
 
 def entry(query: Query, max_rows: int) -> dict[str, Any]:

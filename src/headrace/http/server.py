@@ -22,7 +22,7 @@ from headrace.http.access_log import AccessLog
 from headrace.http.answers import Answers
 from headrace.http.auth import Authenticator
 from headrace.http.gateway import Gateway
-from headrace.http.meter import Meter
+from headrace.http.meter import Meter, Uncounted
 from headrace.http.routes import Site
 from headrace.http.wire import Connection
 
@@ -76,9 +76,9 @@ class Server(uvicorn.Server):
         self._ready = ready
         self._users = file
         self._answers = Answers(app.project, app.store, max_rows=settings["serve.max_rows"], max_scan=settings["serve.max_scan"])
-        self._auth = auth or Authenticator(file, noted=meter.login if meter else lambda _: None)
+        self._auth = auth or Authenticator(file, noted=(meter or Uncounted()).login)
         self._log = AccessLog() if settings["serve.access_log"] else None
-        gateway = Gateway(Site(self._answers, meter).application(), self._answers, self._auth, meter, self._log, loopback=loopback)
+        gateway = Gateway(Site(self._answers, meter).application(), self._answers, self._auth, meter or Uncounted(), self._log, loopback=loopback)
         connection: Any = type("BoundedConnection", (Connection,), {"most": settings["serve.connections"]})
         proxies = str(settings["serve.proxies"])
         super().__init__(

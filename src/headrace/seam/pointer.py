@@ -61,7 +61,9 @@ def roll_back(pointer: Pointer) -> Pointer:
     if pointer.predecessor is None or pointer.next is not None:
         why = "a run is going on" if pointer.next is not None else "there is no predecessor"
         raise ConflictError("HR0405", f"cannot roll back: {why}", help="headrace run")
-    return replace(pointer, generation=pointer.predecessor, predecessor=None, abandoned=(*pointer.abandoned, pointer.generation))
+    return replace(
+        pointer, generation=pointer.predecessor, predecessor=None, abandoned=(*pointer.abandoned, pointer.generation)
+    )
 
 
 def still_valid(seen: int, now: Pointer) -> bool:

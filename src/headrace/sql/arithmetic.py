@@ -38,7 +38,7 @@ def half_up(value: Fraction | None, places: int) -> int | None:
     """The value times 10**places, rounded half away from zero."""
     if value is None:
         return None
-    numerator, denominator = value.numerator * 10**places, value.denominator
+    numerator, denominator = value.numerator * int(10**places), value.denominator
     quotient, rest = divmod(abs(numerator), denominator)
     if 2 * rest >= denominator:
         quotient += 1
@@ -96,7 +96,7 @@ def ge(a: Value, b: Value) -> bool | None:
 def both(a: bool | None, b: bool | None) -> bool | None:
     if a is False or b is False:
         return False
-    return None if a is None or b is None else bool(a and b)
+    return None if a is None or b is None else a and b
 
 
 def either(a: bool | None, b: bool | None) -> bool | None:
@@ -154,7 +154,11 @@ def days(a: str | None, b: str | None) -> int | None:
 
 
 def plus_days(value: str | None, count: int | None) -> str | None:
-    return None if value is None or count is None else (dt.date.fromisoformat(value) + dt.timedelta(days=count)).isoformat()
+    return (
+        None
+        if value is None or count is None
+        else (dt.date.fromisoformat(value) + dt.timedelta(days=count)).isoformat()
+    )
 
 
 def instant(value: str | None) -> int | None:
@@ -214,7 +218,10 @@ def merge_set(a: frozenset[Value] | None, b: frozenset[Value] | None) -> frozens
 def ordered(rows: list[tuple[Value, ...]], keys: list[tuple[int, bool]]) -> list[tuple[Value, ...]]:
     """Rows sorted by (index, descending) keys; NULL comes last either way, as in DuckDB."""
     for index, descending in reversed(keys):
-        rows.sort(key=lambda row: (row[index] is not None, row[index]) if descending else (row[index] is None, row[index]), reverse=descending)
+        rows.sort(
+            key=lambda row: (row[index] is not None, row[index]) if descending else (row[index] is None, row[index]),
+            reverse=descending,
+        )
     return rows
 
 

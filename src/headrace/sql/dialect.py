@@ -23,8 +23,10 @@ SCALARS = {
 }  # fmt: skip
 WINDOWS = {"row_number", "rank", "dense_rank", "lag", "lead", "first_value", "last_value"}
 HINTS = {
-    **dict.fromkeys(("read_csv", "read_parquet", "read_json", "readcsv", "readparquet", "glob", "read_text"),
-                    "SQL has no files here; read sources, references, datasets and marts only, and declare a source for the file"),
+    **dict.fromkeys(
+        ("read_csv", "read_parquet", "read_json", "readcsv", "readparquet", "glob", "read_text"),
+        "SQL has no files here; read sources, references, datasets and marts only, and declare a source for the file",
+    ),
     "now": "a clock makes batch and stream differ; in a query write $now",
     "current_date": "a clock makes batch and stream differ; in a query write CAST($now AS DATE)",
     "current_timestamp": "a clock makes batch and stream differ; in a query write $now",
@@ -74,14 +76,14 @@ class Text:
     sql: str
     place: Place
 
-    def at(self, node: exp.Expression | None) -> Place:
+    def at(self, node: exp.Expr | None) -> Place:
         """The place of a node, or of its first descendant that knows one."""
         for inner in node.walk() if node is not None else ():
             if "start" in inner.meta:
                 return self.offset(int(inner.meta["start"]), int(inner.meta["end"]) - int(inner.meta["start"]) + 1)
         return self.place
 
-    def call(self, node: exp.Expression, name: str) -> Place:
+    def call(self, node: exp.Expr, name: str) -> Place:
         """The place of a function's name: its node may only know where its first argument stands."""
         if "start" in node.meta:
             return self.at(node)
@@ -94,28 +96,32 @@ class Text:
         line = before.count("\n")
         column = start - (before.rfind("\n") + 1) + 1
         lines = self.sql.split("\n")
-        return Place(self.place.file, max(self.place.line, 1) + line, column, lines[line] if line < len(lines) else "", length)
+        return Place(
+            self.place.file, max(self.place.line, 1) + line, column, lines[line] if line < len(lines) else "", length
+        )
 
 
 def parse_select(text: Text) -> exp.Query:
     """The single SELECT (or UNION ALL of them) in a file; raises DeclarationError with its place."""
     trees = _parse(text)
     if len(trees) != 1 or not isinstance(trees[0], exp.Query):
-        raise DeclarationError("HR0201", "the file is not one SELECT", place=text.place, help="one file holds one SELECT")
+        raise DeclarationError(
+            "HR0201", "the file is not one SELECT", place=text.place, help="one file holds one SELECT"
+        )
     return trees[0]
 
 
-def parse_expression(text: Text) -> exp.Expression:
+def parse_expression(text: Text) -> exp.Expr:
     """One scalar expression, as in a rule."""
     trees = _parse(Text("SELECT " + text.sql, text.place))
     select = trees[0] if len(trees) == 1 else None
     if not isinstance(select, exp.Select) or len(select.expressions) != 1 or select.args.get("from_"):
         raise DeclarationError("HR0201", f"not one SQL expression: {text.sql}", place=text.place)
-    found: exp.Expression = select.expressions[0]
+    found: exp.Expr = select.expressions[0]
     return found
 
 
-def _parse(text: Text) -> list[exp.Expression]:
+def _parse(text: Text) -> list[exp.Expr]:
     try:
         return [tree for tree in sqlglot.parse(text.sql, read="duckdb") if tree is not None]
     except ParseError as error:
@@ -123,12 +129,14 @@ def _parse(text: Text) -> list[exp.Expression]:
         before = text.sql.split("\n")[: int(first["line"] or 1) - 1]
         start = sum(len(line) + 1 for line in before) + max(int(first["col"] or 1) - len(str(first["highlight"])), 0)
         what = str(first["description"]).split(".")[0].lower()
-        raise DeclarationError("HR0201", f"cannot be read: {what}", place=text.offset(start, len(str(first["highlight"])))) from None
+        raise DeclarationError(
+            "HR0201", f"cannot be read: {what}", place=text.offset(start, len(str(first["highlight"])))
+        ) from None
     except TokenError as error:
         raise DeclarationError("HR0201", f"cannot be read: {str(error).splitlines()[0]}", place=text.place) from None
 
 
-def function_name(node: exp.Expression) -> str | None:
+def function_name(node: exp.Expr) -> str | None:
     """The SQL name of a function call, or None where the node is not one."""
     if isinstance(node, exp.Anonymous):
         return str(node.this).lower()
@@ -138,7 +146,7 @@ def function_name(node: exp.Expression) -> str | None:
     return None
 
 
-def check_subset(tree: exp.Expression, text: Text, *, extra: frozenset[str] = frozenset()) -> list[DeclarationError]:
+def check_subset(tree: exp.Expr, text: Text, *, extra: frozenset[str] = frozenset()) -> list[DeclarationError]:
     """Every construct of the tree that is outside the subset."""
     errors = []
     for node in tree.walk():
@@ -146,28 +154,36 @@ def check_subset(tree: exp.Expression, text: Text, *, extra: frozenset[str] = fr
         if name is not None:
             if name not in SCALARS | MERGEABLE | WHOLE | WINDOWS | extra:
                 hint = HINTS.get(name, "not one of the functions that mean the same in every engine; see docs/sql.md")
-                errors.append(DeclarationError("HR0202", f"{name}() is outside the SQL subset", place=text.call(node, name), help=hint))
+                errors.append(
+                    DeclarationError(
+                        "HR0202", f"{name}() is outside the SQL subset", place=text.call(node, name), help=hint
+                    )
+                )
         elif isinstance(node, exp.Join) and node.args.get("method"):
-            errors.append(_refused(text, node, f"{node.args['method']} JOIN", "write the range: valid_from <= t AND t < valid_to"))
+            errors.append(
+                _refused(text, node, f"{node.args['method']} JOIN", "write the range: valid_from <= t AND t < valid_to")
+            )
         elif isinstance(node, exp.Union) and node.args.get("distinct"):
-            errors.append(_refused(text, node, "UNION without ALL", "write UNION ALL; duplicates are dropped by the source's id"))
+            errors.append(
+                _refused(text, node, "UNION without ALL", "write UNION ALL; duplicates are dropped by the source's id")
+            )
         elif not isinstance(node, (*_AS_SQL, exp.Func)):
             what = type(node).__name__
             errors.append(_refused(text, node, what.upper(), "see docs/sql.md for what the subset holds"))
     return errors
 
 
-def _refused(text: Text, node: exp.Expression, what: str, help: str) -> DeclarationError:
+def _refused(text: Text, node: exp.Expr, what: str, help: str) -> DeclarationError:
     return DeclarationError("HR0202", f"{what} is outside the SQL subset", place=text.at(node), help=help)
 
 
-def is_aggregate(node: exp.Expression) -> bool:
+def is_aggregate(node: exp.Expr) -> bool:
     """A call of an aggregate function, with or without FILTER, not used as a window."""
     inner = node.this if isinstance(node, exp.Filter) else node
     return function_name(inner) in MERGEABLE | WHOLE and not isinstance(node.parent, exp.Window)
 
 
-def render(node: exp.Expression) -> str:
+def render(node: exp.Expr) -> str:
     """The node as DuckDB SQL."""
     return node.sql(dialect="duckdb", comments=False)
 
@@ -184,7 +200,7 @@ def is_division_safe(node: exp.Div) -> bool:
     )
 
 
-def _never_zero(node: exp.Expression) -> bool:
+def _never_zero(node: exp.Expr) -> bool:
     while isinstance(node, exp.Paren):
         node = node.this
     return isinstance(node, exp.Nullif) or (isinstance(node, exp.Literal) and float(node.this) != 0)

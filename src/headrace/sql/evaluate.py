@@ -24,8 +24,8 @@ PLACES = 6
 """Decimal places of a quotient that no round() was asked for."""
 MICROSECONDS = {"MICROSECOND": 1, "MILLISECOND": 1000, "SECOND": 10**6, "MINUTE": 60 * 10**6, "HOUR": 3600 * 10**6,
                 "DAY": 86400 * 10**6, "WEEK": 7 * 86400 * 10**6}  # fmt: skip
-_ARITHMETIC = {exp.Add: "add", exp.Sub: "sub", exp.Mul: "mul"}
-_COMPARISONS = {exp.EQ: "eq", exp.NEQ: "ne", exp.LT: "lt", exp.LTE: "le", exp.GT: "gt", exp.GTE: "ge"}
+_ARITHMETIC: dict[type[exp.Expr], str] = {exp.Add: "add", exp.Sub: "sub", exp.Mul: "mul"}
+_COMPARISONS: dict[type[exp.Expr], str] = {exp.EQ: "eq", exp.NEQ: "ne", exp.LT: "lt", exp.LTE: "le", exp.GT: "gt", exp.GTE: "ge"}
 
 
 class Code:
@@ -71,15 +71,15 @@ class Evaluator:
         self,
         text: Text,
         column: Callable[[exp.Column], Code],
-        parameter: Callable[[exp.Expression, str], Code],
-        aggregate: Callable[[exp.Expression], Code] | None = None,
+        parameter: Callable[[exp.Expr, str], Code],
+        aggregate: Callable[[exp.Expr], Code] | None = None,
     ) -> None:
         self.text = text
         self.column = column
         self.parameter = parameter
         self.aggregate = aggregate
 
-    def compile(self, node: exp.Expression) -> Code:
+    def compile(self, node: exp.Expr) -> Code:
         """The code of any expression; raises DeclarationError where it cannot be computed when answering."""
         if self.aggregate is not None and is_aggregate(node):
             return self.aggregate(node)
@@ -94,11 +94,11 @@ class Evaluator:
         code: Code = method(node)
         return code
 
-    def refuse(self, node: exp.Expression, why: str = "") -> DeclarationError:
+    def refuse(self, node: exp.Expr, why: str = "") -> DeclarationError:
         return DeclarationError("HR0202", f"{render(node)} cannot be computed when answering", place=self.text.at(node),
                                 help=why or "compute it in the mart or in silver/*.sql")  # fmt: skip
 
-    def number(self, node: exp.Expression) -> Code:
+    def number(self, node: exp.Expr) -> Code:
         code = self.compile(node).number
         if code is None:
             raise self.refuse(node, "a number is needed here")
@@ -113,7 +113,7 @@ class Evaluator:
         return self.parameter(node, str(node.this))
 
     def _parameter(self, node: exp.Parameter) -> Code:
-        return self.parameter(node, str(node.this.name if isinstance(node.this, exp.Expression) else node.this))
+        return self.parameter(node, str(node.this.name if isinstance(node.this, exp.Expr) else node.this))
 
     def _literal(self, node: exp.Literal) -> Code:
         if node.is_string:
@@ -144,7 +144,9 @@ class Evaluator:
         return Code(f"both({self.compile(node.this).source}, {self.compile(node.expression).source})", Type("BOOLEAN"))
 
     def _or(self, node: exp.Or) -> Code:
-        return Code(f"either({self.compile(node.this).source}, {self.compile(node.expression).source})", Type("BOOLEAN"))
+        return Code(
+            f"either({self.compile(node.this).source}, {self.compile(node.expression).source})", Type("BOOLEAN")
+        )
 
     def _not(self, node: exp.Not) -> Code:
         return Code(f"negate({self.compile(node.this).source})", Type("BOOLEAN"))
@@ -156,7 +158,9 @@ class Evaluator:
 
     def _in(self, node: exp.In) -> Code:
         if node.args.get("field") is not None:
-            return Code(f"within({self.compile(node.this).source}, {self.compile(node.args['field']).source})", Type("BOOLEAN"))
+            return Code(
+                f"within({self.compile(node.this).source}, {self.compile(node.args['field']).source})", Type("BOOLEAN")
+            )
         pairs = self._alike(node, [node.this, *node.expressions])
         return Code(f"within({pairs[0][0]}, ({''.join(right + ', ' for _, right in pairs)}))", Type("BOOLEAN"))
 
@@ -193,7 +197,7 @@ class Evaluator:
 
     # Numbers
 
-    def _arithmetic(self, node: exp.Binary) -> Code:
+    def _arithmetic(self, node: exp.Expr) -> Code:
         name = _ARITHMETIC[type(node)]
         left, right = self.compile(node.this), self.compile(node.expression)
         if left.type.name == "DATE" or left.type.is_instant:
@@ -208,7 +212,7 @@ class Evaluator:
         scale = max(a.type.scale, b.type.scale)
         return Code(f"{name}({a.at_scale(scale)}, {b.at_scale(scale)})", Type(EXACT, scale=scale))
 
-    def _time(self, node: exp.Binary, left: Code, right: Code) -> Code:
+    def _time(self, node: exp.Expr, left: Code, right: Code) -> Code:
         sign = "-" if isinstance(node, exp.Sub) else ""
         if sign and left.type.name == right.type.name == "DATE":
             return Code(f"days({left.source}, {right.source})", Type("BIGINT"))
@@ -242,7 +246,7 @@ class Evaluator:
         places = int(str(node.args["decimals"].name)) if node.args.get("decimals") else 0
         return Code(f"half_up({code.ratio}, {places})", Type(EXACT, scale=places))
 
-    def _len(self, node: exp.Expression) -> Code:
+    def _len(self, node: exp.Expr) -> Code:
         inner = node.expressions[0] if isinstance(node, exp.Anonymous) else node.this
         return Code(f"length({self.compile(inner).source})", Type("BIGINT"))
 
@@ -259,12 +263,12 @@ class Evaluator:
     def _dpipe(self, node: exp.DPipe) -> Code:
         return Code(f"add({self._text(node.this)}, {self._text(node.expression)})", Type("VARCHAR"))
 
-    def _text(self, node: exp.Expression) -> str:
+    def _text(self, node: exp.Expr) -> str:
         return f"as_text({finished(self.compile(node)).source})"
 
     # Time
 
-    def _date_trunc(self, node: exp.Expression) -> Code:
+    def _date_trunc(self, node: exp.Expr) -> Code:
         unit, value = str(node.args["unit"].name).lower(), self.compile(node.this)
         if value.type.name == "DATE" and unit in ("day", "week", "month", "quarter", "year"):
             return Code(f"trunc_date({value.source}, {unit!r})", Type("DATE"))
@@ -307,12 +311,12 @@ class Evaluator:
 
     # Types
 
-    def _alike(self, node: exp.Expression, values: list[exp.Expression]) -> list[tuple[str, str]]:
+    def _alike(self, node: exp.Expr, values: list[exp.Expr]) -> list[tuple[str, str]]:
         """The first value paired with each other one, as sources that Python can compare."""
         codes = [self.compile(v) for v in values]
         return [self._comparable(node, codes[0], other) for other in codes[1:]]
 
-    def _comparable(self, node: exp.Expression, left: Code, right: Code) -> tuple[str, str]:
+    def _comparable(self, node: exp.Expr, left: Code, right: Code) -> tuple[str, str]:
         a, b = left.number, right.number
         if a is not None and b is not None:
             if "DOUBLE" in (a.type.name, b.type.name):
@@ -326,11 +330,16 @@ class Evaluator:
             return left.source, f"instant({right.source})"
         if right.type.is_instant and left.type.name == "DATE":
             return f"instant({left.source})", right.source
-        if len(kinds) > 1 and "NULL" not in kinds and kinds != {"VARCHAR", "DATE"} and not kinds <= {"TIMESTAMP", "TIMESTAMPTZ"}:
+        if (
+            len(kinds) > 1
+            and "NULL" not in kinds
+            and kinds != {"VARCHAR", "DATE"}
+            and not kinds <= {"TIMESTAMP", "TIMESTAMPTZ"}
+        ):
             raise self.refuse(node, f"it compares {left.type} with {right.type}")
         return left.source, right.source
 
-    def _same(self, values: list[exp.Expression]) -> list[Code]:
+    def _same(self, values: list[exp.Expr]) -> list[Code]:
         """The values as codes of one type."""
         codes = [self.compile(v) for v in values]
         kinds = {c.type.name for c in codes} - {"NULL"}

@@ -21,13 +21,21 @@ def merge_sql(part: Part, column: str) -> str:
 
 def parts_columns(mart: Mart) -> list[tuple[str, str]]:
     """Names and SQL types of a mart's table in gold."""
-    return [*((c.name, str(c.type)) for c in mart.grain), *((p.name, p.lake_type) for p in mart.parts), (RECORDS, "BIGINT")]
+    return [
+        *((c.name, str(c.type)) for c in mart.grain),
+        *((p.name, p.lake_type) for p in mart.parts),
+        (RECORDS, "BIGINT"),
+    ]
 
 
 def merged_sql(mart: Mart, scan: str) -> str:
     """One row a key from the appended pieces of a mart; emptied groups are gone."""
     grain = [c.name for c in mart.grain]
-    columns = [*grain, *(f"{merge_sql(p, p.name)} AS {p.name}" for p in mart.parts), f"CAST(sum({RECORDS}) AS BIGINT) AS {RECORDS}"]
+    columns = [
+        *grain,
+        *(f"{merge_sql(p, p.name)} AS {p.name}" for p in mart.parts),
+        f"CAST(sum({RECORDS}) AS BIGINT) AS {RECORDS}",
+    ]
     return f"SELECT {', '.join(columns)} FROM {scan}{_grouped(grain)} HAVING sum({RECORDS}) > 0"
 
 
@@ -56,7 +64,11 @@ def rollup_sql(table: ServingTable, parts: str) -> str:
         return f"SELECT {stored_key}{values}, CAST(1 AS BIGINT) AS {RECORDS} FROM {parts}{where}{only}"
     values = "".join(f", {stored_part(p, merge_sql(p, p.name))} AS {p.name}" for p in table.parts)
     head = f"{stored_key}{values}" if key else values.removeprefix(", ")
-    return f"SELECT {head}, CAST(sum({RECORDS}) AS BIGINT) AS {RECORDS} FROM {parts}{where}" + _grouped([c.name for c in table.key]) + f" HAVING sum({RECORDS}) > 0"
+    return (
+        f"SELECT {head}, CAST(sum({RECORDS}) AS BIGINT) AS {RECORDS} FROM {parts}{where}"
+        + _grouped([c.name for c in table.key])
+        + f" HAVING sum({RECORDS}) > 0"
+    )
 
 
 def stored_part(part: Part, expression: str) -> str:
@@ -66,7 +78,7 @@ def stored_part(part: Part, expression: str) -> str:
     k, v = stored(f"({expression}).k", part.by), stored(f"({expression}).v", part.type)
     return (
         f"CASE WHEN {expression} IS NOT NULL THEN CAST(json_array({k}, ({expression}).lane, "
-        f"({expression}).\"offset\", {v}) AS VARCHAR) END"
+        f'({expression})."offset", {v}) AS VARCHAR) END'
     )
 
 
@@ -87,12 +99,18 @@ def stored_type(type: Type) -> str:
     """The SQL type of a stored value."""
     if type.name == "DOUBLE":
         return "DOUBLE"
-    return "BIGINT" if type.name == "BOOLEAN" or type.is_instant or (type.is_exact and type.name != "DECIMAL") else "VARCHAR"
+    return (
+        "BIGINT"
+        if type.name == "BOOLEAN" or type.is_instant or (type.is_exact and type.name != "DECIMAL")
+        else "VARCHAR"
+    )
 
 
 def state_columns(table: ServingTable) -> list[tuple[str, str]]:
     """Names and SQL types of the lake's copy of a serving table's live rows."""
-    typed = [(c.name, stored_type(c.type)) for c in table.key] + [(p.name, "VARCHAR" if p.by else stored_type(p.type)) for p in table.parts]
+    typed = [(c.name, stored_type(c.type)) for c in table.key] + [
+        (p.name, "VARCHAR" if p.by else stored_type(p.type)) for p in table.parts
+    ]
     return [*typed, (RECORDS, "BIGINT"), ("_slot", "BIGINT"), ("_gen", "BIGINT")]
 
 
@@ -110,7 +128,12 @@ def changes_sql(table: ServingTable, fresh: str, live: str, generation: int, *, 
     )
     if not whole:
         return changed
-    emptied = ", ".join([*(f"l.{k}" for k in key), *(f"CAST(NULL AS {'VARCHAR' if p.by else stored_type(p.type)})" for p in table.parts)])
+    emptied = ", ".join(
+        [
+            *(f"l.{k}" for k in key),
+            *(f"CAST(NULL AS {'VARCHAR' if p.by else stored_type(p.type)})" for p in table.parts),
+        ]
+    )
     return (
         f"{changed} UNION ALL SELECT {emptied}{', ' if emptied else ''}CAST(0 AS BIGINT), CAST(1 - l._slot AS BIGINT), CAST({generation} AS BIGINT) "
         f"FROM {live} AS l WHERE l.{RECORDS} > 0 AND NOT EXISTS (SELECT 1 FROM {fresh} AS f WHERE {same_key})"

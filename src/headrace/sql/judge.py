@@ -14,7 +14,7 @@ from headrace.sql.dialect import Text, check_subset, is_division_safe, parse_exp
 RAW = "_raw_"
 """Prefix of the columns that hold values as sent while a record is judged."""
 JUDGED = ("_verdict", "_reasons", "_flags", "_repairs")
-REPAIR_TYPE = "STRUCT(\"column\" VARCHAR, reason VARCHAR, before VARCHAR, after VARCHAR)[]"
+REPAIR_TYPE = 'STRUCT("column" VARCHAR, reason VARCHAR, before VARCHAR, after VARCHAR)[]'
 
 
 def quote(name: str) -> str:

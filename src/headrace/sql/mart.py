@@ -13,7 +13,16 @@ from sqlglot import exp
 from headrace.errors import DeclarationError, nearest
 from headrace.model.mart import Mart, Measure, Merge, Part
 from headrace.model.types import Column, Type, parse_type
-from headrace.sql.dialect import WHOLE, Text, check_subset, function_name, is_aggregate, is_division_safe, parse_select, render
+from headrace.sql.dialect import (
+    WHOLE,
+    Text,
+    check_subset,
+    function_name,
+    is_aggregate,
+    is_division_safe,
+    parse_select,
+    render,
+)
 
 RECORDS = "_records"
 """The hidden count of records that every mart carries, so that an emptied group disappears."""
@@ -73,7 +82,7 @@ class _Compiler:
         self.ordered: dict[str, tuple[str, str]] = {}
         self.base = ""
 
-    def wrong(self, code: str, what: str, node: exp.Expression | None, help: str = "") -> None:
+    def wrong(self, code: str, what: str, node: exp.Expr | None, help: str = "") -> None:
         self.errors.append(DeclarationError(code, what, place=self.text.at(node), help=help))
 
     def stop_if_wrong(self) -> None:
@@ -82,10 +91,17 @@ class _Compiler:
 
     def compile(self) -> Mart:
         tree = parse_select(self.text)
-        if not isinstance(tree, exp.Select) or tree.args.get("with_") or tree.args.get("limit") or tree.args.get("order"):
-            self.wrong("HR0210", "a mart is one SELECT without WITH, ORDER BY or LIMIT", tree, "move the steps to silver/*.sql")
+        if (
+            not isinstance(tree, exp.Select)
+            or tree.args.get("with_")
+            or tree.args.get("limit")
+            or tree.args.get("order")
+        ):
+            self.wrong(
+                "HR0210", "a mart is one SELECT without WITH, ORDER BY or LIMIT", tree, "move the steps to silver/*.sql"
+            )
             self.stop_if_wrong()
-        select = cast(exp.Select, tree)
+        select = cast("exp.Select", tree)
         self.errors += check_subset(select, self.text)
         self.stop_if_wrong()
         inputs = self.inputs(select)
@@ -93,14 +109,23 @@ class _Compiler:
         input_columns = {c.name for name in inputs for c in self.relations[name].columns}
         outputs = self.outputs(select, input_columns)
         self.stop_if_wrong()
-        whole = [n for e in outputs.values() for n in e.walk() if function_name(n) in WHOLE or isinstance(n, exp.Window)]
+        whole = [
+            n for e in outputs.values() for n in e.walk() if function_name(n) in WHOLE or isinstance(n, exp.Window)
+        ]
         grain = {alias: e for alias, e in outputs.items() if not self.is_measure(e)}
         measures = {alias: e for alias, e in outputs.items() if alias not in grain}
         self.grain_names = set(grain)
         self.base = select.args["from_"].this.alias_or_name
         self.check_grain(grain, inputs)
         self.check_measures(measures, grain)
-        batch_only = next((f"it reads {n}, which is batch only: {self.relations[n].batch_only}" for n in inputs if self.relations[n].batch_only), "")
+        batch_only = next(
+            (
+                f"it reads {n}, which is batch only: {self.relations[n].batch_only}"
+                for n in inputs
+                if self.relations[n].batch_only
+            ),
+            "",
+        )
         if whole:
             batch_only = f"{function_name(whole[0]) or 'a window'}() needs all records at once (line {self.text.at(whole[0]).line})"
             finished = {alias: self.value_part(alias, e) for alias, e in measures.items()}
@@ -112,12 +137,19 @@ class _Compiler:
     def inputs(self, select: exp.Select) -> list[str]:
         source = select.args.get("from_")
         if source is None or not isinstance(source.this, exp.Table):
-            self.wrong("HR0210", "a mart reads FROM a dataset", select, "FROM a source, reference, silver dataset or mart")
+            self.wrong(
+                "HR0210", "a mart reads FROM a dataset", select, "FROM a source, reference, silver dataset or mart"
+            )
             return []
         names = []
         for table in [source.this, *(j.this for j in select.args.get("joins") or [])]:
             if not isinstance(table, exp.Table) or table.args.get("db") or isinstance(table.this, exp.Func):
-                self.wrong("HR0202", f"{render(table)} is outside the SQL subset", table, "read sources, references, datasets and marts only")
+                self.wrong(
+                    "HR0202",
+                    f"{render(table)} is outside the SQL subset",
+                    table,
+                    "read sources, references, datasets and marts only",
+                )
             elif table.name not in self.relations:
                 self.wrong("HR0203", f"unknown table '{table.name}'", table, nearest(table.name, self.relations))
             else:
@@ -127,10 +159,10 @@ class _Compiler:
                 self.errors += check_fan_out(join, self.relations[join.this.name], self.text)
         return names
 
-    def outputs(self, select: exp.Select, input_columns: set[str]) -> dict[str, exp.Expression]:
+    def outputs(self, select: exp.Select, input_columns: set[str]) -> dict[str, exp.Expr]:
         """Each output by alias, with the outputs that it names written out."""
         group = select.args.get("group")
-        outputs: dict[str, exp.Expression] = {}
+        outputs: dict[str, exp.Expr] = {}
         for item in select.expressions:
             alias = item.alias_or_name
             inner = item.unalias().copy()
@@ -157,21 +189,29 @@ class _Compiler:
             named = {render(g) for g in group.expressions}
             positions = [alias for alias, e in outputs.items() if not self.is_measure(e)]
             for alias in positions:
-                if alias not in named and render(outputs[alias]) not in named and not isinstance(outputs[alias], exp.Literal):
-                    self.wrong("HR0210", f"'{alias}' is neither grouped nor aggregated", outputs[alias], "write GROUP BY ALL")
+                if (
+                    alias not in named
+                    and render(outputs[alias]) not in named
+                    and not isinstance(outputs[alias], exp.Literal)
+                ):
+                    self.wrong(
+                        "HR0210", f"'{alias}' is neither grouped nor aggregated", outputs[alias], "write GROUP BY ALL"
+                    )
         elif group is None and any(not self.is_measure(e) for e in outputs.values()):
             self.wrong("HR0210", "a mart needs GROUP BY ALL", select, "add GROUP BY ALL")
         return outputs
 
-    def is_measure(self, node: exp.Expression) -> bool:
+    def is_measure(self, node: exp.Expr) -> bool:
         return any(is_aggregate(n) for n in node.walk()) or isinstance(node, exp.Literal)
 
-    def check_grain(self, grain: dict[str, exp.Expression], inputs: list[str]) -> None:
+    def check_grain(self, grain: dict[str, exp.Expr], inputs: list[str]) -> None:
         for alias, node in grain.items():
             if self.nullable(node, inputs):
-                self.wrong("HR0208", f"grain column '{alias}' may be NULL", node, f"coalesce({render(node)}, …) AS {alias}")
+                self.wrong(
+                    "HR0208", f"grain column '{alias}' may be NULL", node, f"coalesce({render(node)}, …) AS {alias}"
+                )
 
-    def nullable(self, node: exp.Expression, inputs: list[str]) -> bool:
+    def nullable(self, node: exp.Expr, inputs: list[str]) -> bool:
         if isinstance(node, exp.Column):
             for name in inputs:
                 column = self.relations[name].column(node.name)
@@ -183,30 +223,37 @@ class _Compiler:
         if isinstance(node, (exp.Null, exp.Nullif, exp.TryCast)):
             return True
         if isinstance(node, exp.Case):
-            branches = [i.args["true"] for i in node.args["ifs"]] + ([node.args["default"]] if node.args.get("default") else [])
+            branches = [i.args["true"] for i in node.args["ifs"]] + (
+                [node.args["default"]] if node.args.get("default") else []
+            )
             return not node.args.get("default") or any(self.nullable(b, inputs) for b in branches)
         if isinstance(node, (exp.Literal, exp.Boolean, exp.Is)):
             return False
         children = [c for c in node.iter_expressions() if not isinstance(c, (exp.DataType, exp.Var, exp.Interval))]
         return any(self.nullable(c, inputs) for c in children)
 
-    def check_measures(self, measures: dict[str, exp.Expression], grain: dict[str, exp.Expression]) -> None:
+    def check_measures(self, measures: dict[str, exp.Expr], grain: dict[str, exp.Expr]) -> None:
         grain_columns = {c.name for e in grain.values() for c in e.find_all(exp.Column)} | set(grain)
         for alias, node in measures.items():
             for division in node.find_all(exp.Div):
                 if not is_division_safe(division):
-                    self.wrong("HR0206", f"'{alias}' divides without nullif", division, f"{render(division.this)} / nullif({render(division.expression)}, 0)")
+                    self.wrong(
+                        "HR0206",
+                        f"'{alias}' divides without nullif",
+                        division,
+                        f"{render(division.this)} / nullif({render(division.expression)}, 0)",
+                    )
             for column in node.find_all(exp.Column):
                 if not _inside_aggregate(column):
                     where = "a grain column" if column.name in grain_columns else "a column outside an aggregate"
                     self.wrong("HR0209", f"'{alias}' uses {column.name}, {where}, in a finished value", column,
                                f"FILTER (WHERE {column.name} = …) inside the aggregate")  # fmt: skip
 
-    def value_part(self, alias: str, node: exp.Expression) -> exp.Expression:
+    def value_part(self, alias: str, node: exp.Expr) -> exp.Expr:
         self.parts[alias] = (render(node), "value")
         return exp.column(alias)
 
-    def take_apart(self, alias: str, node: exp.Expression) -> exp.Expression:
+    def take_apart(self, alias: str, node: exp.Expr) -> exp.Expr:
         """The finisher of an output: its expression with every aggregate replaced by a part's name."""
         node = node.copy()
         if is_aggregate(node):
@@ -216,7 +263,7 @@ class _Compiler:
                 inner.replace(self.aggregate(alias, inner))
         return node
 
-    def aggregate(self, alias: str, node: exp.Expression) -> exp.Expression:
+    def aggregate(self, alias: str, node: exp.Expr) -> exp.Expr:
         call = node.this if isinstance(node, exp.Filter) else node
         where = f" FILTER ({render(node.expression)})" if isinstance(node, exp.Filter) else ""
         function = function_name(call)
@@ -224,31 +271,49 @@ class _Compiler:
             argument = render(call.this)
             total = self.part(f"{alias}_sum", f"sum({argument}){where}", "sum")
             count = self.part(f"{alias}_count", f"count({argument}){where}", "sum")
-            return exp.paren(exp.Div(this=exp.column(total), expression=exp.func("nullif", exp.column(count), exp.Literal.number(0))))
+            return exp.paren(
+                exp.Div(this=exp.column(total), expression=exp.func("nullif", exp.column(count), exp.Literal.number(0)))
+            )
         if function in ("arg_min", "arg_max"):
             return exp.column(self.ordered_part(alias, call, node))
         if function == "count" and isinstance(call.this, exp.Distinct):
             if len(call.this.expressions) != 1:
-                self.wrong("HR0202", "count(DISTINCT a, b) is outside the SQL subset", call, "concatenate them: count(DISTINCT a || '|' || b)")
+                self.wrong(
+                    "HR0202",
+                    "count(DISTINCT a, b) is outside the SQL subset",
+                    call,
+                    "concatenate them: count(DISTINCT a || '|' || b)",
+                )
             value = render(call.this.expressions[0])
             keep = node.expression.this if isinstance(node, exp.Filter) else None
             condition = f"{value} IS NOT NULL" + (f" AND ({render(keep)})" if keep is not None else "")
             part = self.part(f"{alias}_set", f"list(DISTINCT {value}) FILTER (WHERE {condition})", "set")
-            return exp.func("coalesce", exp.Anonymous(this="len", expressions=[exp.column(part)]), exp.Literal.number(0))
+            return exp.func(
+                "coalesce", exp.Anonymous(this="len", expressions=[exp.column(part)]), exp.Literal.number(0)
+            )
         if call.find(exp.Distinct):
-            self.wrong("HR0202", f"{function}(DISTINCT …) is outside the SQL subset", call, "only count(DISTINCT x) has a merge")
+            self.wrong(
+                "HR0202",
+                f"{function}(DISTINCT …) is outside the SQL subset",
+                call,
+                "only count(DISTINCT x) has a merge",
+            )
         if function == "measure":
             self.wrong("HR0210", "measure() belongs in a query", call, "in a mart aggregate the dataset's own columns")
-        merge = "sum" if function == "count" else cast(Merge, function)
+        merge = "sum" if function == "count" else cast("Merge", function)
         return exp.column(self.part(alias, f"{render(call)}{where}", merge))
 
-    def ordered_part(self, alias: str, call: exp.Expression, node: exp.Expression) -> str:
+    def ordered_part(self, alias: str, call: exp.Expr, node: exp.Expr) -> str:
         """arg_min and arg_max as the least or greatest of (order, lane, offset, value): ties are broken by origin."""
         value, order = render(call.this), render(call.expression)
         keep = f" AND ({render(node.expression.this)})" if isinstance(node, exp.Filter) else ""
-        function = cast(Merge, function_name(call))
+        function = cast("Merge", function_name(call))
         struct = f"{{'k': {order}, 'lane': {self.base}._lane, 'offset': {self.base}._offset, 'v': {value}}}"
-        name = self.part(alias, f"{function[4:]}({struct}) FILTER (WHERE {order} IS NOT NULL AND {value} IS NOT NULL{keep})", function)
+        name = self.part(
+            alias,
+            f"{function[4:]}({struct}) FILTER (WHERE {order} IS NOT NULL AND {value} IS NOT NULL{keep})",
+            function,
+        )
         self.ordered[name] = (value, order)
         return name
 
@@ -266,9 +331,9 @@ class _Compiler:
         self,
         select: exp.Select,
         inputs: list[str],
-        grain: dict[str, exp.Expression],
-        measures: dict[str, exp.Expression],
-        finished: dict[str, exp.Expression],
+        grain: dict[str, exp.Expr],
+        measures: dict[str, exp.Expr],
+        finished: dict[str, exp.Expr],
         batch_only: str,
         *,
         mergeable: bool,
@@ -281,7 +346,11 @@ class _Compiler:
         sql = f"SELECT {', '.join([*items, f'count(*) AS {RECORDS}'])} {tail}{grouping}"
         try:
             described = dict(self.describe(sql))
-            finished_types = dict(self.describe(f"SELECT {', '.join(f'{render(e)} AS {a}' for a, e in measures.items())} {tail}")) if measures else {}
+            finished_types = (
+                dict(self.describe(f"SELECT {', '.join(f'{render(e)} AS {a}' for a, e in measures.items())} {tail}"))
+                if measures
+                else {}
+            )
         except DeclarationError as error:
             raise MartErrors([located(error, self.text)]) from None
         columns = tuple(Column(alias, self.type_of(described[alias], alias), nullable=False) for alias in grain)
@@ -296,7 +365,12 @@ class _Compiler:
             if merge == "sum" and described[name] == "HUGEINT":
                 type = Type("BIGINT")  # the engine's cast refuses a sum that does not fit: never wrapped
             if merge == "sum" and not type.is_exact:
-                self.wrong("HR0207", f"part {expression} sums {type}", select, "declare the column as DECIMAL, or cast inside the sum")
+                self.wrong(
+                    "HR0207",
+                    f"part {expression} sums {type}",
+                    select,
+                    "declare the column as DECIMAL, or cast inside the sum",
+                )
             typed.append(Part(name, merge, expression, type))
         self.stop_if_wrong()
         casts = [f"{c.name}" for c in columns]
@@ -304,7 +378,11 @@ class _Compiler:
         parts_sql = f"SELECT {', '.join(casts)} FROM ({sql})"
         of_parts = {p.name: p.type for p in typed}
         outs = tuple(
-            Measure(alias, of_parts.get(render(finished[alias])) or self.type_of(finished_types[alias], alias), render(finished[alias]))
+            Measure(
+                alias,
+                of_parts.get(render(finished[alias])) or self.type_of(finished_types[alias], alias),
+                render(finished[alias]),
+            )
             for alias in measures
         )
         having = select.args.get("having")
@@ -317,14 +395,19 @@ class _Compiler:
     def type_of(self, text: str, name: str) -> Type:
         type = parse_type(text)
         if type is None:
-            self.wrong("HR0105", f"'{name}' has type {text}, which a serving table cannot hold", None, f"cast it: CAST({name} AS VARCHAR)")
+            self.wrong(
+                "HR0105",
+                f"'{name}' has type {text}, which a serving table cannot hold",
+                None,
+                f"cast it: CAST({name} AS VARCHAR)",
+            )
             return Type("VARCHAR")
         if type.name == "SMALLINT":
             return Type("INTEGER")
         return type
 
 
-def _inside_aggregate(node: exp.Expression) -> bool:
+def _inside_aggregate(node: exp.Expr) -> bool:
     parent = node.parent
     while parent is not None and not is_aggregate(parent):
         parent = parent.parent
@@ -346,7 +429,9 @@ def located(error: DeclarationError, text: Text) -> DeclarationError:
         name = word[0] or word[1]
         found = re.search(rf"\b{re.escape(name)}\b", _without_comments(text.sql))
         if found:
-            return DeclarationError(error.code, error.what, place=text.offset(found.start(), len(name)), help=error.help)
+            return DeclarationError(
+                error.code, error.what, place=text.offset(found.start(), len(name)), help=error.help
+            )
     return DeclarationError(error.code, error.what, place=text.place, help=error.help)
 
 

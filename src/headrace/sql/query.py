@@ -77,14 +77,14 @@ class Query:
 
 @dataclass(slots=True)
 class _Predicates:
-    equal: dict[str, exp.Expression] = field(default_factory=dict)
-    many: dict[str, exp.Expression] = field(default_factory=dict)
-    optional: dict[str, tuple[str, exp.Expression]] = field(default_factory=dict)
-    low: dict[str, tuple[exp.Expression, bool]] = field(default_factory=dict)
-    high: dict[str, tuple[exp.Expression, bool]] = field(default_factory=dict)
-    residual: list[exp.Expression] = field(default_factory=list)
-    pushed: list[exp.Expression] = field(default_factory=list)
-    validations: list[exp.Expression] = field(default_factory=list)
+    equal: dict[str, exp.Expr] = field(default_factory=dict)
+    many: dict[str, exp.Expr] = field(default_factory=dict)
+    optional: dict[str, tuple[str, exp.Expr]] = field(default_factory=dict)
+    low: dict[str, tuple[exp.Expr, bool]] = field(default_factory=dict)
+    high: dict[str, tuple[exp.Expr, bool]] = field(default_factory=dict)
+    residual: list[exp.Expr] = field(default_factory=list)
+    pushed: list[exp.Expr] = field(default_factory=list)
+    validations: list[exp.Expr] = field(default_factory=list)
 
 
 def compile_query(name: str, text: Text, marts: Mapping[str, Mart], relations: Mapping[str, Relation]) -> Query:
@@ -100,7 +100,7 @@ class _Compiler:
         self.relations = relations
         self.parameters: dict[str, Parameter] = {}
 
-    def error(self, code: str, what: str, node: exp.Expression | None, help: str = "") -> MartErrors:
+    def error(self, code: str, what: str, node: exp.Expr | None, help: str = "") -> MartErrors:
         return MartErrors([DeclarationError(code, what, place=self.text.at(node), help=help)])
 
     def compile(self) -> Query:
@@ -109,7 +109,12 @@ class _Compiler:
         if errors:
             raise MartErrors(errors)
         if not isinstance(tree, exp.Select) or tree.args.get("with_"):
-            raise self.error("HR0211", "a query is one SELECT from one mart, dataset or reference", tree, "join two marts in a mart of their own")
+            raise self.error(
+                "HR0211",
+                "a query is one SELECT from one mart, dataset or reference",
+                tree,
+                "join two marts in a mart of their own",
+            )
         try:
             return self.select(tree)
         except DeclarationError as error:
@@ -120,15 +125,22 @@ class _Compiler:
     def select(self, tree: exp.Select) -> Query:
         for unwanted in ("offset", "distinct", "qualify"):
             if tree.args.get(unwanted):
-                raise self.error("HR0211", f"{unwanted.upper()} is not for queries", tree, "pages go by cursor; distinct rows by GROUP BY")
+                raise self.error(
+                    "HR0211",
+                    f"{unwanted.upper()} is not for queries",
+                    tree,
+                    "pages go by cursor; distinct rows by GROUP BY",
+                )
         base = tree.args["from_"].this if tree.args.get("from_") else None
         if not isinstance(base, exp.Table):
             raise self.error("HR0211", "a query reads FROM a mart, dataset or reference", tree)
         if base.name not in self.marts and base.name not in self.relations:
-            raise self.error("HR0203", f"unknown table '{base.name}'", base, nearest(base.name, [*self.marts, *self.relations]))
+            raise self.error(
+                "HR0203", f"unknown table '{base.name}'", base, nearest(base.name, [*self.marts, *self.relations])
+            )
         self.mart = self.marts.get(base.name)
         self.base, self.alias = base.name, base.alias_or_name
-        self.joins = {}
+        self.joins: dict[str, tuple[Relation, dict[str, exp.Expr], list[exp.Expr]]] = {}
         for join in tree.args.get("joins") or []:
             self.add_join(join)
         self.outputs = {item.alias_or_name: item.unalias() for item in tree.expressions}
@@ -137,7 +149,10 @@ class _Compiler:
         grouped = tree.args.get("group")
         self.aggregated = grouped is not None or any(is_aggregate(n) for e in self.outputs.values() for n in e.walk())
         self.group = self.group_keys(grouped)
-        self.order = [(o.this, bool(o.args.get("desc"))) for o in (tree.args["order"].expressions if tree.args.get("order") else [])]
+        self.order = [
+            (o.this, bool(o.args.get("desc")))
+            for o in (tree.args["order"].expressions if tree.args.get("order") else [])
+        ]
         self.having = tree.args["having"].this if tree.args.get("having") else None
         limit, fixed = self.read_limit(tree.args.get("limit"))
         found = self.predicates(tree.args["where"].this if tree.args.get("where") else None)
@@ -146,7 +161,12 @@ class _Compiler:
         # Without a required equality each optional one becomes a partition of its own; with one it filters at read.
         optional = sorted(found.optional) if not found.equal and not found.many else []
         if len(optional) > 2:
-            raise self.error("HR0214", f"{len(optional)} optional equalities need {2 ** len(optional)} tables", tree, "make one of them required")
+            raise self.error(
+                "HR0214",
+                f"{len(optional)} optional equalities need {2 ** len(optional)} tables",
+                tree,
+                "make one of them required",
+            )
         for size in range(len(optional) + 1):
             for given in itertools.combinations(optional, size):
                 plan, columns = self.plan(found, frozenset(given), optional)
@@ -166,8 +186,10 @@ class _Compiler:
         errors = check_fan_out(join, relation, self.text)
         if errors:
             raise MartErrors(errors)
-        pairs: dict[str, exp.Expression] = {i.name: exp.column(i.name, table=self.alias) for i in join.args.get("using") or []}
-        rest: list[exp.Expression] = []
+        pairs: dict[str, exp.Expr] = {
+            i.name: exp.column(i.name, table=self.alias) for i in join.args.get("using") or []
+        }
+        rest: list[exp.Expr] = []
         for node in _conjuncts(join.args.get("on")):
             sides = [node.this, node.expression] if isinstance(node, exp.EQ) else []
             mine = next((s for s in sides if isinstance(s, exp.Column) and s.table == right.alias_or_name), None)
@@ -177,12 +199,14 @@ class _Compiler:
                 rest.append(node)
         self.joins[right.alias_or_name] = (relation, pairs, rest)
 
-    def group_keys(self, group: exp.Group | None) -> list[exp.Expression]:
+    def group_keys(self, group: exp.Group | None) -> list[exp.Expr]:
         if group is None:
             return []
         if group.args.get("all"):
             return [e for e in self.outputs.values() if not any(is_aggregate(n) for n in e.walk())]
-        return [self.outputs.get(g.name, g) if isinstance(g, exp.Column) and not g.table else g for g in group.expressions]
+        return [
+            self.outputs.get(g.name, g) if isinstance(g, exp.Column) and not g.table else g for g in group.expressions
+        ]
 
     def read_limit(self, limit: exp.Limit | None) -> tuple[str | None, int | None]:
         if limit is None:
@@ -201,55 +225,77 @@ class _Compiler:
 
     # Predicates
 
-    def predicates(self, where: exp.Expression | None) -> _Predicates:
+    def predicates(self, where: exp.Expr | None) -> _Predicates:
         found = _Predicates()
         for node in _conjuncts(where):
             self.infer(node)
             if not list(node.find_all(exp.Column)):
                 found.validations.append(node)
             elif not self.as_key(node, found):
-                (found.residual if list(node.find_all(exp.Placeholder)) or self.uses_join(node) else found.pushed).append(node)
+                (
+                    found.residual if list(node.find_all(exp.Placeholder)) or self.uses_join(node) else found.pushed
+                ).append(node)
         ranges = [c for c in dict.fromkeys([*found.low, *found.high]) if c not in found.equal and c not in found.many]
-        preferred = next((o.name for o, _ in self.order if isinstance(o, exp.Column) and o.name in ranges), ranges[0] if ranges else None)
+        preferred = next(
+            (o.name for o, _ in self.order if isinstance(o, exp.Column) and o.name in ranges),
+            ranges[0] if ranges else None,
+        )
         for column in ranges:
             if column != preferred:
                 for bounds, kind, strict in ((found.low, exp.GTE, exp.GT), (found.high, exp.LTE, exp.LT)):
                     if column in bounds:
                         value, included = bounds.pop(column)
-                        found.residual.append((kind if included else strict)(this=exp.column(column), expression=value.copy()))
+                        found.residual.append(
+                            (kind if included else strict)(this=exp.column(column), expression=value.copy())
+                        )
         return found
 
-    def as_key(self, node: exp.Expression, found: _Predicates) -> bool:
+    def as_key(self, node: exp.Expr, found: _Predicates) -> bool:
         """Whether a conjunct became part of the fetch."""
         if isinstance(node, exp.EQ):
             column, value = self.column_and_value(node.this, node.expression)
             if column and column not in found.equal:
                 found.equal[column] = value
                 return True
-        if isinstance(node, exp.In) and isinstance(node.args.get("field"), exp.Placeholder) and self.key_column(node.this):
+        if (
+            isinstance(node, exp.In)
+            and isinstance(node.args.get("field"), exp.Placeholder)
+            and self.key_column(node.this)
+        ):
             found.many[node.this.name] = node.args["field"]
             return True
-        if isinstance(node, exp.Between) and self.key_column(node.this) and not _columns(node.args["low"]) and not _columns(node.args["high"]):
+        if (
+            isinstance(node, exp.Between)
+            and self.key_column(node.this)
+            and not _columns(node.args["low"])
+            and not _columns(node.args["high"])
+        ):
             found.low[node.this.name] = (node.args["low"], True)
             found.high[node.this.name] = (node.args["high"], True)
             return True
         if isinstance(node, (exp.GT, exp.GTE, exp.LT, exp.LTE)):
             column, value = self.column_and_value(node.this, node.expression)
-            upward = isinstance(node, (exp.GT, exp.GTE)) == (isinstance(node.this, exp.Column) and node.this.name == column)
+            upward = isinstance(node, (exp.GT, exp.GTE)) == (
+                isinstance(node.this, exp.Column) and node.this.name == column
+            )
             bounds = found.low if upward else found.high
             if column and column not in bounds:
                 bounds[column] = (value, isinstance(node, (exp.GTE, exp.LTE)))
                 return True
         return self.as_optional(node, found)
 
-    def as_optional(self, node: exp.Expression, found: _Predicates) -> bool:
+    def as_optional(self, node: exp.Expr, found: _Predicates) -> bool:
         """``($x IS NULL OR column = $x)``."""
         while isinstance(node, exp.Paren):
             node = node.this
         if not isinstance(node, exp.Or):
             return False
         absent, equal = node.this, node.expression
-        if not (isinstance(absent, exp.Is) and isinstance(absent.this, exp.Placeholder) and isinstance(absent.expression, exp.Null)):
+        if not (
+            isinstance(absent, exp.Is)
+            and isinstance(absent.this, exp.Placeholder)
+            and isinstance(absent.expression, exp.Null)
+        ):
             return False
         name = str(absent.this.this)
         if not isinstance(equal, exp.EQ):
@@ -262,13 +308,13 @@ class _Compiler:
         found.optional[column] = (name, node)
         return True
 
-    def column_and_value(self, left: exp.Expression, right: exp.Expression) -> tuple[str, exp.Expression]:
+    def column_and_value(self, left: exp.Expr, right: exp.Expr) -> tuple[str, exp.Expr]:
         for column, value in ((left, right), (right, left)):
             if self.key_column(column) and not _columns(value) and value.find(exp.Placeholder, exp.Literal):
                 return column.name, value
         return "", left
 
-    def key_column(self, node: exp.Expression) -> Column | None:
+    def key_column(self, node: exp.Expr) -> Column | None:
         """The column of the base table that can be part of a key: a mart's grain, a dataset's columns."""
         if not isinstance(node, exp.Column) or node.table not in ("", self.alias):
             return None
@@ -277,18 +323,18 @@ class _Compiler:
         column = self.relations[self.base].column(node.name)
         return column if column is not None and not column.nullable else None
 
-    def uses_join(self, node: exp.Expression) -> bool:
+    def uses_join(self, node: exp.Expr) -> bool:
         return any(c.table in self.joins for c in node.find_all(exp.Column))
 
     # Parameters and their types
 
-    def infer(self, node: exp.Expression) -> None:
+    def infer(self, node: exp.Expr) -> None:
         """Gives every parameter in a predicate the type of what it is compared with."""
         for place in node.find_all(exp.Placeholder):
             name = str(place.this)
             if name in self.parameters or name == "now":
                 continue
-            holder: exp.Expression = place
+            holder: exp.Expr = place
             required, default = True, None
             if isinstance(place.parent, exp.Coalesce) and place.parent.this is place:
                 holder, required = place.parent, False
@@ -303,9 +349,14 @@ class _Compiler:
         for place in node.find_all(exp.Placeholder):
             name = str(place.this)
             if name not in self.parameters and name != "now":
-                raise self.error("HR0213", f"parameter ${name} has no type", place, f"compare it with a column, or write CAST(${name} AS DATE)")
+                raise self.error(
+                    "HR0213",
+                    f"parameter ${name} has no type",
+                    place,
+                    f"compare it with a column, or write CAST(${name} AS DATE)",
+                )
 
-    def type_beside(self, node: exp.Expression) -> Type | None:
+    def type_beside(self, node: exp.Expr) -> Type | None:
         parent = node.parent
         if isinstance(parent, exp.Cast):
             return parse_type(parent.to.sql(dialect="duckdb"))
@@ -319,7 +370,7 @@ class _Compiler:
             return self.static_type(parent.this)
         return None
 
-    def static_type(self, node: exp.Expression) -> Type | None:
+    def static_type(self, node: exp.Expr) -> Type | None:
         if isinstance(node, exp.Column):
             if node.table in self.joins:
                 column = self.joins[node.table][0].column(node.name)
@@ -337,7 +388,7 @@ class _Compiler:
             return parse_type(node.to.sql(dialect="duckdb"))
         return None
 
-    def parameter(self, node: exp.Expression, name: str) -> Code:
+    def parameter(self, node: exp.Expr, name: str) -> Code:
         if name == "now":
             return Code("p['now']", Type("TIMESTAMPTZ"))
         if name not in self.parameters:
@@ -345,7 +396,7 @@ class _Compiler:
                                    help=f"compare it with a column, or write CAST(${name} AS DATE)")  # fmt: skip
         return Code(f"p[{name!r}]", self.parameters[name].type)
 
-    def condition(self, node: exp.Expression) -> Callable[[Mapping[str, Any]], bool | None]:
+    def condition(self, node: exp.Expr) -> Callable[[Mapping[str, Any]], bool | None]:
         evaluator = Evaluator(self.text, lambda c: (_ for _ in ()).throw(KeyError(c.name)), self.parameter)
         return _define(f"def f(p): return {evaluator.compile(node).source}")
 
@@ -361,7 +412,12 @@ class _Compiler:
                 residual.append(node)
         ranged = next(iter([*found.low, *found.high]), None)
         table = self.table(found, list(partition_values), ranged, residual)
-        if self.mart is None and self.relations[self.base].kind != "reference" and not partition_values and ranged is None:
+        if (
+            self.mart is None
+            and self.relations[self.base].kind != "reference"
+            and not partition_values
+            and ranged is None
+        ):
             raise self.error("HR0214", f"the query reads every row of '{self.base}'", residual[0] if residual else None,
                              "compare a NOT NULL column with a parameter: WHERE column = $parameter, or a range of the event time")  # fmt: skip
         body = _Body(self, table, residual)
@@ -370,34 +426,42 @@ class _Compiler:
         evaluator = Evaluator(self.text, body.no_column, self.parameter)
         key_types = {c.name: c.type for c in table.key}
 
-        def bound(pair: tuple[exp.Expression, bool] | None) -> str:
+        def bound(pair: tuple[exp.Expr, bool] | None) -> str:
             return _stored(evaluator, pair[0], key_types[ranged or ""]) if pair else "None"
 
         alternatives = [
-            f"p[{str(v.this)!r}]" if c in found.many else f"({_stored(evaluator, v, key_types[c])},)" for c, v in partition_values.items()
+            f"p[{str(v.this)!r}]" if c in found.many else f"({_stored(evaluator, v, key_types[c])},)"
+            for c, v in partition_values.items()
         ]
         loops = " ".join(f"for v{i} in {a}" for i, a in enumerate(alternatives)) or "for _ in (0,)"
         source = (
             f"def partitions(p): return [({''.join(f'v{i}, ' for i in range(len(alternatives)))}) {loops}]\n"
-            f"def bounds(p): return ({bound(low)}, {low[1] if low else True}, {bound(high)}, {high[1] if high else True})\n" + body.source
+            f"def bounds(p): return ({bound(low)}, {low[1] if low else True}, {bound(high)}, {high[1] if high else True})\n"
+            + body.source
         )
         functions = _define_all(source)
         lookups = tuple(Lookup(t, functions[f"keys{i}"]) for i, t in enumerate(body.lookup_tables))
         reverse, in_order = self.fetch_order(table, residual, many=bool(found.many))
-        plan = Plan(table, functions["partitions"], functions["bounds"], lookups, functions["finish"], in_order, reverse, source)
+        plan = Plan(
+            table, functions["partitions"], functions["bounds"], lookups, functions["finish"], in_order, reverse, source
+        )
         return plan, body.columns
 
-    def fetch_order(self, table: ServingTable, residual: list[exp.Expression], *, many: bool) -> tuple[bool, bool]:
+    def fetch_order(self, table: ServingTable, residual: list[exp.Expr], *, many: bool) -> tuple[bool, bool]:
         """Whether the fetch goes backwards, and whether its order is the answer's."""
         names = [o.name if isinstance(o, exp.Column) else None for o, _ in self.order]
-        names = [self.outputs[n].name if n in self.outputs and isinstance(self.outputs[n], exp.Column) else n for n in names]
+        names = [
+            self.outputs[n].name if n in self.outputs and isinstance(self.outputs[n], exp.Column) else n for n in names
+        ]
         key = [c.name for c in table.clustering]
         varied = [n for n in names if n not in {c.name for c in table.partition}]
         directions = {d for (_, d), n in zip(self.order, names, strict=True) if n in varied}
         matches = bool(self.order) and varied == key[: len(varied)] and len(directions) <= 1
         return directions == {True} and matches, matches and not self.aggregated and not residual and not many
 
-    def table(self, found: _Predicates, partition: list[str], ranged: str | None, residual: list[exp.Expression]) -> ServingTable:
+    def table(
+        self, found: _Predicates, partition: list[str], ranged: str | None, residual: list[exp.Expr]
+    ) -> ServingTable:
         needed = [*partition, *([ranged] if ranged else [])]
         expressions = [*residual, *self.group, *(o for o, _ in self.order), *self.outputs.values()]
         if self.having is not None:
@@ -409,14 +473,27 @@ class _Compiler:
             relation = self.relations[self.base]
             identity = [k for k in relation.key or relation.identity if k not in needed]
             ordered = [c for c in ordering if self.key_column(exp.column(c)) and c not in needed]
-            clustering = [*([ranged] if ranged and ranged not in partition else []), *ordered, *[i for i in identity if i not in ordered]]
-            used = {c.name for e in expressions for c in e.find_all(exp.Column) if c.table in ("", self.alias)} - set(self.outputs)
-            used |= {c.name for e in self.outputs.values() for c in e.find_all(exp.Column) if c.table in ("", self.alias)}
+            clustering = [
+                *([ranged] if ranged and ranged not in partition else []),
+                *ordered,
+                *[i for i in identity if i not in ordered],
+            ]
+            used = {c.name for e in expressions for c in e.find_all(exp.Column) if c.table in ("", self.alias)} - set(
+                self.outputs
+            )
+            used |= {
+                c.name for e in self.outputs.values() for c in e.find_all(exp.Column) if c.table in ("", self.alias)
+            }
             values = [c for c in relation.columns if c.name in used and c.name not in (*partition, *clustering)]
             unknown = next((c for c in used if relation.column(c) is None), None)
             if unknown:
                 node = next(c for e in expressions for c in e.find_all(exp.Column) if c.name == unknown)
-                raise self.error("HR0204", f"'{self.base}' has no column '{unknown}'", node, nearest(unknown, [c.name for c in relation.columns]))
+                raise self.error(
+                    "HR0204",
+                    f"'{self.base}' has no column '{unknown}'",
+                    node,
+                    nearest(unknown, [c.name for c in relation.columns]),
+                )
             parts = tuple(Part(c.name, "value", c.name, c.type) for c in values)
             key = {c.name: c for c in relation.columns}
         else:
@@ -424,36 +501,69 @@ class _Compiler:
             names = {c.name for e in expressions for c in e.find_all(exp.Column) if c.table in ("", self.alias)}
             grain = [g.name for g in self.mart.grain if whole or g.name in names or g.name in needed]
             ordered = [n for n in ordering if n in grain and n not in needed]
-            clustering = [*([ranged] if ranged else []), *ordered, *[g for g in grain if g not in needed and g not in ordered]]
+            clustering = [
+                *([ranged] if ranged else []),
+                *ordered,
+                *[g for g in grain if g not in needed and g not in ordered],
+            ]
             parts = tuple(p for p in self.mart.parts if self.uses_part(p, expressions))
             if not whole and any(p.merge == "value" for p in parts) and set(grain) != {g.name for g in self.mart.grain}:
-                raise self.error("HR0212", f"the values of '{self.base}' cannot be rolled up", None, "ask for the mart's own rows, or group by its whole grain")
+                raise self.error(
+                    "HR0212",
+                    f"the values of '{self.base}' cannot be rolled up",
+                    None,
+                    "ask for the mart's own rows, or group by its whole grain",
+                )
             key = {g.name: g for g in self.mart.grain}
         for name in (*partition, *clustering):
             if key[name].type.name in ("DECIMAL", "DOUBLE", "LIST"):
-                raise self.error("HR0214", f"'{name}' is {key[name].type}, which cannot be a key", None, f"cast it: CAST({name} AS BIGINT)")
+                raise self.error(
+                    "HR0214",
+                    f"'{name}' is {key[name].type}, which cannot be a key",
+                    None,
+                    f"cast it: CAST({name} AS BIGINT)",
+                )
         where = " AND ".join(f"({_plain(n, self.alias)})" for n in found.pushed)
-        shape = (self.base, [str(key[n]) for n in partition], [str(key[n]) for n in clustering], [(p.name, p.merge, p.lake_type) for p in parts], where)
+        shape = (
+            self.base,
+            [str(key[n]) for n in partition],
+            [str(key[n]) for n in clustering],
+            [(p.name, p.merge, p.lake_type) for p in parts],
+            where,
+        )
         digest = hashlib.sha256(repr(shape).encode()).hexdigest()[:8]
         return ServingTable(
-            f"{self.base}_{digest}", self.base, self.mart is not None, tuple(key[n] for n in partition), tuple(key[n] for n in clustering), parts, where
+            f"{self.base}_{digest}",
+            self.base,
+            self.mart is not None,
+            tuple(key[n] for n in partition),
+            tuple(key[n] for n in clustering),
+            parts,
+            where,
         )
 
-    def counts_rows(self, node: exp.Expression) -> bool:
+    def counts_rows(self, node: exp.Expr) -> bool:
         return any(function_name(n) == "count" and isinstance(n.this, exp.Star) for n in node.walk())
 
-    def uses_part(self, part: Part, expressions: list[exp.Expression]) -> bool:
+    def uses_part(self, part: Part, expressions: list[exp.Expr]) -> bool:
         assert self.mart is not None
         names = {c.name for e in expressions for c in e.find_all(exp.Column) if c.table in ("", self.alias)}
-        names |= {c.name for c in parse_expression(Text(self.mart.having, self.text.place)).find_all(exp.Column)} if self.mart.having else set()
+        names |= (
+            {c.name for c in parse_expression(Text(self.mart.having, self.text.place)).find_all(exp.Column)}
+            if self.mart.having
+            else set()
+        )
         used = [m for m in self.mart.measures if m.name in names]
-        return any(part.name in {c.name for c in parse_expression(Text(m.finisher, self.text.place)).find_all(exp.Column)} for m in used)
+        return any(
+            part.name in {c.name for c in parse_expression(Text(m.finisher, self.text.place)).find_all(exp.Column)}
+            for m in used
+        )
 
 
 class _Body:
     """The generated ``finish`` of a plan: filter, look up, group, finish, sort, cut."""
 
-    def __init__(self, compiler: _Compiler, table: ServingTable, residual: list[exp.Expression]) -> None:
+    def __init__(self, compiler: _Compiler, table: ServingTable, residual: list[exp.Expr]) -> None:
         self.c = compiler
         self.table = table
         self.residual = residual
@@ -466,12 +576,26 @@ class _Body:
         self.source = ""
 
     def no_column(self, node: exp.Column) -> Code:
-        raise DeclarationError("HR0211", f"{node.name} cannot be used here", place=self.c.text.at(node), help="use parameters and literals only")
+        raise DeclarationError(
+            "HR0211",
+            f"{node.name} cannot be used here",
+            place=self.c.text.at(node),
+            help="use parameters and literals only",
+        )
 
     def unknown(self, node: exp.Column) -> DeclarationError:
         mart = self.c.mart
-        known = [g.name for g in mart.grain] + [m.name for m in mart.measures] if mart else [c.name for c in self.c.relations[self.c.base].columns]
-        return DeclarationError("HR0204", f"'{self.c.base}' has no column '{node.name}'", place=self.c.text.at(node), help=nearest(node.name, known))
+        known = (
+            [g.name for g in mart.grain] + [m.name for m in mart.measures]
+            if mart
+            else [c.name for c in self.c.relations[self.c.base].columns]
+        )
+        return DeclarationError(
+            "HR0204",
+            f"'{self.c.base}' has no column '{node.name}'",
+            place=self.c.text.at(node),
+            help=nearest(node.name, known),
+        )
 
     def of_row(self, node: exp.Column) -> Code:
         """A column of a fetched row ``r``, of a looked-up row ``l``, or a measure finished from the row's own parts."""
@@ -516,16 +640,25 @@ class _Body:
             lines += self.plain(row, loop)
         self.source = self.key_functions() + "\n".join(lines) + "\n"
 
-    def lookup_table(self, relation: Relation, rest: list[exp.Expression]) -> ServingTable:
+    def lookup_table(self, relation: Relation, rest: list[exp.Expr]) -> ServingTable:
         alias = next(a for a, j in self.c.joins.items() if j[0] is relation and j[2] is rest)
         everything = [*self.c.outputs.values(), *self.c.group, *(o for o, _ in self.c.order), *self.residual, *rest]
         used = {c.name for e in everything for c in e.find_all(exp.Column) if c.table == alias}
         clustering = tuple(c for c in relation.columns if relation.valid and c.name == relation.valid[0])
         key = tuple(c for c in relation.columns if c.name in relation.key and c not in clustering)
-        parts = tuple(Part(c.name, "value", c.name, c.type) for c in relation.columns if c.name in used and c not in (*key, *clustering))
-        shape = (relation.name, [str(c) for c in key], [str(c) for c in clustering], [(p.name, str(p.type)) for p in parts])
+        parts = tuple(
+            Part(c.name, "value", c.name, c.type)
+            for c in relation.columns
+            if c.name in used and c not in (*key, *clustering)
+        )
+        shape = (
+            relation.name,
+            [str(c) for c in key],
+            [str(c) for c in clustering],
+            [(p.name, str(p.type)) for p in parts],
+        )
         digest = hashlib.sha256(repr(shape).encode()).hexdigest()[:8]
-        return ServingTable(f"{relation.name}_{digest}", relation.name, False, key, clustering, parts)
+        return ServingTable(f"{relation.name}_{digest}", relation.name, of_mart=False, partition=key, clustering=clustering, parts=parts)
 
     def key_of(self, position: int) -> str:
         _, pairs, _ = list(self.c.joins.values())[position]
@@ -534,13 +667,17 @@ class _Body:
         return "(" + "".join(f"{row.compile(pairs[c.name]).source}, " for c in table.partition) + ")"
 
     def key_functions(self) -> str:
-        return "".join(f"def keys{i}(rows, p): return {{{self.key_of(i)} for r in rows}}\n" for i in range(len(self.lookup_tables)))
+        return "".join(
+            f"def keys{i}(rows, p): return {{{self.key_of(i)} for r in rows}}\n" for i in range(len(self.lookup_tables))
+        )
 
     def lookup_lines(self, row: Evaluator) -> list[str]:
         lines = []
         for i, (_, _, rest) in enumerate(self.c.joins.values()):
             tests = " and ".join(f"({row.compile(n).source}) is True" for n in rest) or "True"
-            lines.append(f"    def find{i}(r): return next((l{i} for l{i} in looked[{i}].get({self.key_of(i)}, ()) if {tests}), None)")
+            lines.append(
+                f"    def find{i}(r): return next((l{i} for l{i} in looked[{i}].get({self.key_of(i)}, ()) if {tests}), None)"
+            )
         return lines
 
     def finds(self) -> list[str]:
@@ -576,14 +713,27 @@ class _Body:
                     raise DeclarationError("HR0211", f"'{node.name}' is neither grouped nor aggregated", place=self.c.text.at(node),
                                            help=f"measure({node.name}) AS {node.name}")  # fmt: skip
                 if self.c.mart and self.c.mart.grain_column(node.name):
-                    raise DeclarationError("HR0211", f"'{node.name}' is neither grouped nor aggregated", place=self.c.text.at(node), help="add it to GROUP BY")
+                    raise DeclarationError(
+                        "HR0211",
+                        f"'{node.name}' is neither grouped nor aggregated",
+                        place=self.c.text.at(node),
+                        help="add it to GROUP BY",
+                    )
                 raise self.unknown(node)
             return Code(f"k[{positions[sql]}]", found.type)
 
-        group = _GroupEvaluator(self.c.text, of_group, self.c.parameter, self.aggregate, {s: Code(f"k[{i}]", keys[s].type) for s, i in positions.items()})
+        group = _GroupEvaluator(
+            self.c.text,
+            of_group,
+            self.c.parameter,
+            self.aggregate,
+            {s: Code(f"k[{i}]", keys[s].type) for s, i in positions.items()},
+        )
         codes = {alias: group.compile(node) for alias, node in self.c.outputs.items()}
         self.note_columns(codes)
-        having = [f"if ({group.compile(self.c.having).source}) is not True: continue"] if self.c.having is not None else []
+        having = (
+            [f"if ({group.compile(self.c.having).source}) is not True: continue"] if self.c.having is not None else []
+        )
         order = self.sort_keys(group, codes)
         key = "(" + "".join(f"{c.source}, " for c in keys.values()) + ")"
         lines = ["    groups = {}"] if self.c.group else [f"    groups = {{(): [None] * {len(self.accumulators)}}}"]
@@ -597,7 +747,7 @@ class _Body:
         lines += [f"        {line}" for line in (*having, f"out.append(({done}{raw}))")]
         return lines + self.sorting(len(codes), order)
 
-    def aggregate(self, node: exp.Expression) -> Code:
+    def aggregate(self, node: exp.Expr) -> Code:
         """An aggregate of a query: an accumulator that merges parts, or counts."""
         call = node.this if isinstance(node, exp.Filter) else node
         only = node.expression.this if isinstance(node, exp.Filter) else None
@@ -606,7 +756,9 @@ class _Body:
         guard = f"if ({row.compile(only).source}) is True: " if only is not None else ""
         if function == "count" and isinstance(call.this, exp.Distinct):
             value = row.compile(call.this.expressions[0]).source
-            at = self.accumulator("distinct" + guard + value, f"{guard}a[{{0}}] = merge_set(a[{{0}}], frozenset(({value},)))")
+            at = self.accumulator(
+                "distinct" + guard + value, f"{guard}a[{{0}}] = merge_set(a[{{0}}], frozenset(({value},)))"
+            )
             return Code(f"(length(a[{at}]) or 0)", Type("BIGINT"))
         if function == "count":
             at = self.accumulator("count" + guard, f"{guard}a[{{0}}] = merge_sum(a[{{0}}], 1)")
@@ -615,10 +767,17 @@ class _Body:
         grain = self.c.mart.grain_column(argument.name) if self.c.mart and isinstance(argument, exp.Column) else None
         if function in ("min", "max") and (grain is not None or self.c.mart is None):
             code = row.compile(argument)
-            at = self.accumulator(f"{function}{guard}{code.source}", f"{guard}a[{{0}}] = merge_{function}(a[{{0}}], {code.source})")
+            at = self.accumulator(
+                f"{function}{guard}{code.source}", f"{guard}a[{{0}}] = merge_{function}(a[{{0}}], {code.source})"
+            )
             return Code(f"a[{at}]", code.type)
         if self.c.mart is None:
-            raise DeclarationError("HR0211", "a query over rows does not aggregate", place=self.c.text.at(node), help="aggregate in a mart, and query the mart")
+            raise DeclarationError(
+                "HR0211",
+                "a query over rows does not aggregate",
+                place=self.c.text.at(node),
+                help="aggregate in a mart, and query the mart",
+            )
         if not isinstance(argument, exp.Column) or self.c.mart.measure(argument.name) is None:
             if isinstance(argument, exp.Column) and grain is None:
                 raise self.unknown(argument)
@@ -630,7 +789,9 @@ class _Body:
         if function != "measure":
             part = next((p for p in self.c.mart.parts if isinstance(tree, exp.Column) and p.name == tree.name), None)
             through = tree.this if isinstance(tree, exp.Coalesce) and isinstance(tree.this, exp.Column) else tree
-            part = part or next((p for p in self.c.mart.parts if isinstance(through, exp.Column) and p.name == through.name), None)
+            part = part or next(
+                (p for p in self.c.mart.parts if isinstance(through, exp.Column) and p.name == through.name), None
+            )
             if part is None or part.merge != function:
                 raise DeclarationError("HR0212", f"{render(node)} aggregates a finished value again", place=self.c.text.at(node),
                                        help=f"measure({argument.name})")  # fmt: skip
@@ -650,7 +811,13 @@ class _Body:
         type = part.type
         if type.name == "DECIMAL":
             source, type = f"exact({source})", Type(EXACT, scale=type.scale)
-        how = {"sum": "merge_sum", "min": "merge_min", "max": "merge_max", "bool_or": "merge_max", "bool_and": "merge_min"}.get(part.merge, "merge_sum")
+        how = {
+            "sum": "merge_sum",
+            "min": "merge_min",
+            "max": "merge_max",
+            "bool_or": "merge_max",
+            "bool_and": "merge_min",
+        }.get(part.merge, "merge_sum")
         if part.merge == "value":
             how = "merge_one"
         at = self.accumulator(part.merge + guard + name, f"{guard}a[{{0}}] = {how}(a[{{0}}], {source})")
@@ -693,18 +860,18 @@ class _GroupEvaluator(Evaluator):
         self,
         text: Text,
         column: Callable[[exp.Column], Code],
-        parameter: Callable[[exp.Expression, str], Code],
-        aggregate: Callable[[exp.Expression], Code],
+        parameter: Callable[[exp.Expr, str], Code],
+        aggregate: Callable[[exp.Expr], Code],
         keys: Mapping[str, Code],
     ) -> None:
         super().__init__(text, column, parameter, aggregate)
         self.keys = keys
 
-    def compile(self, node: exp.Expression) -> Code:
+    def compile(self, node: exp.Expr) -> Code:
         return self.keys.get(render(node)) or super().compile(node)
 
 
-def _conjuncts(node: exp.Expression | None) -> list[exp.Expression]:
+def _conjuncts(node: exp.Expr | None) -> list[exp.Expr]:
     if node is None:
         return []
     if isinstance(node, exp.And):
@@ -712,11 +879,11 @@ def _conjuncts(node: exp.Expression | None) -> list[exp.Expression]:
     return [node]
 
 
-def _columns(node: exp.Expression) -> list[exp.Column]:
+def _columns(node: exp.Expr) -> list[exp.Column]:
     return list(node.find_all(exp.Column))
 
 
-def _plain(node: exp.Expression, alias: str) -> str:
+def _plain(node: exp.Expr, alias: str) -> str:
     """The predicate without table aliases, for the publish step's SQL."""
     node = node.copy()
     for column in node.find_all(exp.Column):
@@ -725,7 +892,7 @@ def _plain(node: exp.Expression, alias: str) -> str:
     return render(node)
 
 
-def _stored(evaluator: Evaluator, node: exp.Expression, type: Type) -> str:
+def _stored(evaluator: Evaluator, node: exp.Expr, type: Type) -> str:
     """A parameter expression as the stored value of a key column."""
     code = evaluator.compile(node)
     if type.is_instant and code.type.name == "DATE":

@@ -27,22 +27,42 @@ def compile_dataset(name: str, text: Text, relations: Mapping[str, Relation], de
         raise MartErrors(errors)
     for table in tree.find_all(exp.Table):
         if isinstance(table.this, exp.Func) or table.args.get("db"):
-            errors.append(DeclarationError("HR0202", f"{render(table)} is outside the SQL subset", place=text.at(table), help="read sources, references, datasets and marts only"))
+            errors.append(
+                DeclarationError(
+                    "HR0202",
+                    f"{render(table)} is outside the SQL subset",
+                    place=text.at(table),
+                    help="read sources, references, datasets and marts only",
+                )
+            )
         elif table.name not in relations:
-            errors.append(DeclarationError("HR0203", f"unknown table '{table.name}'", place=text.at(table), help=nearest(table.name, relations)))
+            errors.append(
+                DeclarationError(
+                    "HR0203", f"unknown table '{table.name}'", place=text.at(table), help=nearest(table.name, relations)
+                )
+            )
     if not errors:
         for join in tree.find_all(exp.Join):
             if isinstance(join.this, exp.Table):
                 errors += check_fan_out(join, relations[join.this.name], text)
     aggregate = next((n for n in tree.walk() if is_aggregate(n)), None)
     if aggregate is not None:
-        errors.append(DeclarationError("HR0210", f"'{name}' aggregates: that is a mart", place=text.at(aggregate), help=f"move the file to marts/{name}.sql"))
+        errors.append(
+            DeclarationError(
+                "HR0210",
+                f"'{name}' aggregates: that is a mart",
+                place=text.at(aggregate),
+                help=f"move the file to marts/{name}.sql",
+            )
+        )
     if errors:
         raise MartErrors(errors)
     inputs = tuple(sorted({t.name for t in tree.find_all(exp.Table)}))
     window = tree.find(exp.Window)
     batch_only = f"a window over history (line {text.at(window).line})" if window is not None else ""
-    batch_only = batch_only or next((f"it reads {n}: {relations[n].batch_only}" for n in inputs if relations[n].batch_only), "")
+    batch_only = batch_only or next(
+        (f"it reads {n}: {relations[n].batch_only}" for n in inputs if relations[n].batch_only), ""
+    )
     sql = with_origin(tree)
     try:
         described = describe(sql)
@@ -54,14 +74,23 @@ def compile_dataset(name: str, text: Text, relations: Mapping[str, Relation], de
             continue
         parsed = parse_type(type)
         if parsed is None:
-            raise MartErrors([DeclarationError("HR0105", f"'{column}' has type {type}", place=text.place, help=f"cast it: CAST({column} AS VARCHAR)")])
+            raise MartErrors(
+                [
+                    DeclarationError(
+                        "HR0105",
+                        f"'{column}' has type {type}",
+                        place=text.place,
+                        help=f"cast it: CAST({column} AS VARCHAR)",
+                    )
+                ]
+            )
         columns.append(Column(column, parsed, _nullable(tree, column, relations)))
     joined = {id(j.this) for j in tree.find_all(exp.Join)}
     rows_from = tuple(sorted({t.name for t in tree.find_all(exp.Table) if id(t) not in joined}))
     return Dataset(name, sql, text.place.file, tuple(columns), inputs, rows_from, batch_only)
 
 
-def with_origin(tree: exp.Expression) -> str:
+def with_origin(tree: exp.Expr) -> str:
     """The statement with the origin of each row carried along, so that a cut can be taken of it too."""
     tree = tree.copy()
     for select in list(tree.find_all(exp.Select)):
@@ -71,21 +100,26 @@ def with_origin(tree: exp.Expression) -> str:
         alias = source.this.alias_or_name
         # `u.*` and `*` already carry what their table has.
         starred = any(
-            isinstance(e, exp.Star) or (isinstance(e, exp.Column) and isinstance(e.this, exp.Star) and e.table in ("", alias))
+            isinstance(e, exp.Star)
+            or (isinstance(e, exp.Column) and isinstance(e.this, exp.Star) and e.table in ("", alias))
             for e in select.expressions
         )
         if not starred:
             for name in ("_lane", "_offset"):
-                select.append("expressions", exp.column(name, table=alias if alias else None))
+                select.append("expressions", exp.column(name, table=alias or None))
     return render(tree)
 
 
-def _nullable(tree: exp.Expression, name: str, relations: Mapping[str, Relation]) -> bool:
+def _nullable(tree: exp.Expr, name: str, relations: Mapping[str, Relation]) -> bool:
     """Whether a column of the statement may be NULL, as far as can be told by following names."""
     select = tree.find(exp.Select)
     if isinstance(tree, exp.Union):
         sides = [tree.this, tree.expression]
-        position = [s.alias_or_name for s in select.expressions].index(name) if select and name in [s.alias_or_name for s in select.expressions] else None
+        position = (
+            [s.alias_or_name for s in select.expressions].index(name)
+            if select and name in [s.alias_or_name for s in select.expressions]
+            else None
+        )
         if position is None:
             return True
         names = [(side, _leftmost(side).expressions[position].alias_or_name) for side in sides]
@@ -108,14 +142,16 @@ def _nullable(tree: exp.Expression, name: str, relations: Mapping[str, Relation]
     return True
 
 
-def _leftmost(tree: exp.Expression) -> exp.Select:
+def _leftmost(tree: exp.Expr) -> exp.Select:
     while isinstance(tree, (exp.Union, exp.Subquery)):
         tree = tree.this
     assert isinstance(tree, exp.Select)
     return tree
 
 
-def _expression_nullable(node: exp.Expression, tree: exp.Select, relations: Mapping[str, Relation], outer: set[str]) -> bool:
+def _expression_nullable(
+    node: exp.Expr, tree: exp.Select, relations: Mapping[str, Relation], outer: set[str]
+) -> bool:
     if isinstance(node, (exp.Literal, exp.Boolean)):
         return False
     if isinstance(node, exp.Coalesce):
@@ -135,4 +171,8 @@ def _expression_nullable(node: exp.Expression, tree: exp.Select, relations: Mapp
                 elif isinstance(table, exp.Subquery):
                     return _nullable(table.this, node.name, relations)
         return True
-    return any(_expression_nullable(c, tree, relations, outer) for c in node.iter_expressions() if not isinstance(c, (exp.DataType, exp.Var)))
+    return any(
+        _expression_nullable(c, tree, relations, outer)
+        for c in node.iter_expressions()
+        if not isinstance(c, (exp.DataType, exp.Var))
+    )

@@ -398,7 +398,7 @@ def test_the_truth_names_no_fault_that_is_not_tested(truth: dict[tuple[str, str]
 def test_the_named_spikes_are_those_that_the_costs_show(
     folder: Path, data: duckdb.DuckDBPyConnection, truth: dict[tuple[str, str], int]
 ) -> None:
-    data.execute(f"CREATE OR REPLACE TABLE spikes AS SELECT * FROM read_csv('{folder}/_truth/spikes.csv')")
+    data.execute(f"CREATE OR REPLACE TABLE spikes AS SELECT * FROM read_csv('{folder}/labels/spikes.csv')")
     assert one(data, "SELECT count(DISTINCT event_id) FROM spikes") == truth["usage_events", "cost_spike"]
     # cloud.md §2: 151 events with a value (0.35 %), 11.8 to 28.5 times the price; 2 or 3 more without a value.
     assert truth["usage_events", "cost_spike"] == pytest.approx(154, rel=0.3)

@@ -37,7 +37,15 @@ ROWS = [
 def _landing(rows: list[tuple[Any, ...]]) -> str:
     lines = ["sale_id,sold_at,shop,clerk,amount,items,paid"]
     for i, at, shop, clerk, amount, items, paid in rows:
-        cells = [i, at.strftime("%Y-%m-%dT%H:%M:%SZ"), shop, clerk or "", "" if amount is None else amount, items, "" if paid is None else paid]
+        cells = [
+            i,
+            at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            shop,
+            clerk or "",
+            "" if amount is None else amount,
+            items,
+            "" if paid is None else paid,
+        ]
         lines.append(",".join(map(str, cells)))
     return "\n".join(lines) + "\n"
 
@@ -59,9 +67,15 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> ProjectFolder:
 def plain() -> duckdb.DuckDBPyConnection:
     con = duckdb.connect()
     con.execute("SET timezone = 'UTC'")
-    con.execute("CREATE TABLE sales (sale_id BIGINT, sold_at TIMESTAMP, shop VARCHAR, clerk VARCHAR, amount DECIMAL(18,4), items INTEGER, paid BOOLEAN)")
-    con.executemany("INSERT INTO sales VALUES (?, ?, ?, ?, ?, ?, ?)", [(r[0], r[1].replace(tzinfo=None), *r[2:]) for r in ROWS])
-    con.execute("CREATE TABLE shops AS SELECT * FROM (VALUES ('shop0', 'Cape Town', 3), ('shop1', 'Johannesburg', NULL)) t(shop, city, size)")
+    con.execute(
+        "CREATE TABLE sales (sale_id BIGINT, sold_at TIMESTAMP, shop VARCHAR, clerk VARCHAR, amount DECIMAL(18,4), items INTEGER, paid BOOLEAN)"
+    )
+    con.executemany(
+        "INSERT INTO sales VALUES (?, ?, ?, ?, ?, ?, ?)", [(r[0], r[1].replace(tzinfo=None), *r[2:]) for r in ROWS]
+    )
+    con.execute(
+        "CREATE TABLE shops AS SELECT * FROM (VALUES ('shop0', 'Cape Town', 3), ('shop1', 'Johannesburg', NULL)) t(shop, city, size)"
+    )
     return con
 
 
@@ -145,12 +159,22 @@ def test_a_quotient_is_rounded_once_and_half_away_from_zero(tmp_path: Path) -> N
     })  # fmt: skip
     amounts = ["0.0100", "0.0100", "0.0100", "0.0101", "0.0099", "0.0100", "0.0000", "0.0200"]  # mean 0.01 exactly
     lines = [f"{i},2024-01-01T00:00:00Z,a,c,{a},1,true" for i, a in enumerate(amounts)]
-    lines += [f"{9 + i},2024-01-01T00:00:00Z,b,c,{a},1,true" for i, a in enumerate(["0.0050", "0.0249", "0.0001"])]  # mean 0.01
-    lines += ["20,2024-01-01T00:00:00Z,c,c,-0.0150,1,true", "21,2024-01-01T00:00:00Z,d,c,0.0001,1,true", "22,2024-01-01T00:00:00Z,d,c,0.0000,1,true"]
+    lines += [
+        f"{9 + i},2024-01-01T00:00:00Z,b,c,{a},1,true" for i, a in enumerate(["0.0050", "0.0249", "0.0001"])
+    ]  # mean 0.01
+    lines += [
+        "20,2024-01-01T00:00:00Z,c,c,-0.0150,1,true",
+        "21,2024-01-01T00:00:00Z,d,c,0.0001,1,true",
+        "22,2024-01-01T00:00:00Z,d,c,0.0000,1,true",
+    ]
     folder.land("sales_1.csv", "sale_id,sold_at,shop,clerk,amount,items,paid\n" + "\n".join(lines) + "\n")
     folder.run()
     assert folder.ask("q", shop="a") == [{"two": "0.01", "mean": "0.010000", "thrice": "0.0", "minus": "-0.010000"}]
     assert folder.ask("q", shop="c") == [{"two": "-0.02", "mean": "-0.015000", "thrice": "0.0", "minus": "0.015000"}]
     exact = Fraction(1, 20000)
-    assert folder.ask("q", shop="d")[0]["mean"] == str(Decimal(exact.numerator) / Decimal(exact.denominator) // Decimal("0.000001") * Decimal("0.000001"))
-    assert Decimal(folder.ask("q", shop="d")[0]["mean"]) == Decimal("0.00005").quantize(Decimal("0.000001"), ROUND_HALF_UP)
+    assert folder.ask("q", shop="d")[0]["mean"] == str(
+        Decimal(exact.numerator) / Decimal(exact.denominator) // Decimal("0.000001") * Decimal("0.000001")
+    )
+    assert Decimal(folder.ask("q", shop="d")[0]["mean"]) == Decimal("0.00005").quantize(
+        Decimal("0.000001"), ROUND_HALF_UP
+    )

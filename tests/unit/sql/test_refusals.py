@@ -22,19 +22,44 @@ MARTS = [
     ("SELECT shop, sum(amount) AS x FROM sale GROUP BY ALL", "HR0203", "sale", "did you mean 'sales'?"),
     ("SELECT shop, sum(amount AS x FROM sales GROUP BY ALL", "HR0201", "", ""),
     ("SELECT shop, now() AS x FROM sales GROUP BY ALL", "HR0202", "now", "$now"),
-    ("SELECT shop, date_diff('month', sold_at, sold_at) AS d, count(*) AS n FROM sales GROUP BY ALL", "HR0202", "date_diff", "subtract"),
+    (
+        "SELECT shop, date_diff('month', sold_at, sold_at) AS d, count(*) AS n FROM sales GROUP BY ALL",
+        "HR0202",
+        "date_diff",
+        "subtract",
+    ),
     ("SELECT shop, approx_quantile(amount, 0.5) AS x FROM sales GROUP BY ALL", "HR0202", "approx_quantile", "exact"),
     ("SELECT shop, sum(amount) AS x FROM read_csv('/etc/passwd') GROUP BY ALL", "HR0202", "read_csv", "read sources"),
     ("SELECT shop, sum(amount) / count(*) AS x FROM sales GROUP BY ALL", "HR0206", "sum", "nullif"),
     ("SELECT shop, sum(weight) AS x FROM sales GROUP BY ALL", "HR0207", "", "DECIMAL"),
     ("SELECT clerk, sum(amount) AS x FROM sales GROUP BY ALL", "HR0208", "clerk", "coalesce"),
     ("SELECT shop, CASE WHEN shop = 'a' THEN sum(amount) END AS x FROM sales GROUP BY ALL", "HR0209", "shop", "FILTER"),
-    ("SELECT shop, sum(amount) AS amount, amount / nullif(count(*), 0) AS x FROM sales GROUP BY ALL", "HR0205", "amount", "rename"),
+    (
+        "SELECT shop, sum(amount) AS amount, amount / nullif(count(*), 0) AS x FROM sales GROUP BY ALL",
+        "HR0205",
+        "amount",
+        "rename",
+    ),
     ("SELECT shop, sum(amount) AS x FROM sales", "HR0210", "", "GROUP BY ALL"),
     ("SELECT shop, sum(amount) AS x FROM sales GROUP BY ALL LIMIT 3", "HR0210", "", "silver"),
-    ("SELECT s.shop, sum(amount) AS x FROM sales AS s JOIN shops AS p USING (shop) GROUP BY ALL", "HR0215", "", "shop, floor"),
-    ("SELECT s.shop, sum(amount) AS x FROM sales AS s JOIN rates AS r USING (shop) GROUP BY ALL", "HR0215", "", "valid_to"),
-    ("SELECT s.shop, sum(s.amount) AS x FROM sales AS s JOIN sales AS r USING (shop) GROUP BY ALL", "HR0215", "", "aggregate events in a mart"),
+    (
+        "SELECT s.shop, sum(amount) AS x FROM sales AS s JOIN shops AS p USING (shop) GROUP BY ALL",
+        "HR0215",
+        "",
+        "shop, floor",
+    ),
+    (
+        "SELECT s.shop, sum(amount) AS x FROM sales AS s JOIN rates AS r USING (shop) GROUP BY ALL",
+        "HR0215",
+        "",
+        "valid_to",
+    ),
+    (
+        "SELECT s.shop, sum(s.amount) AS x FROM sales AS s JOIN sales AS r USING (shop) GROUP BY ALL",
+        "HR0215",
+        "",
+        "aggregate events in a mart",
+    ),
 ]
 QUERIES = [
     ("SELECT day, nothing FROM good WHERE shop = $shop", "HR0204", "nothing", "one of"),
@@ -46,7 +71,12 @@ QUERIES = [
     ("SELECT * FROM good WHERE shop = $shop", "HR0211", "", "write the columns out"),
     ("SELECT day, revenue FROM good WHERE shop = $shop OFFSET 3", "HR0211", "", "cursor"),
     ("SELECT day, revenue FROM good AS g JOIN shops AS s USING (shop) WHERE g.shop = $shop", "HR0211", "", "LEFT JOIN"),
-    ("SELECT day, revenue FROM good AS g LEFT JOIN shops AS s USING (shop) WHERE g.shop = $shop", "HR0215", "", "shop, floor"),
+    (
+        "SELECT day, revenue FROM good AS g LEFT JOIN shops AS s USING (shop) WHERE g.shop = $shop",
+        "HR0215",
+        "",
+        "shop, floor",
+    ),
     ("SELECT day, md5(shop) AS h FROM good WHERE shop = $shop", "HR0202", "md5", "mart"),
     ("SELECT amount, sale_id FROM sales WHERE amount = $amount", "HR0214", "", ""),
 ]
@@ -71,13 +101,21 @@ def _errors(folder: ProjectFolder) -> list[Exception]:
     return list(caught.value.errors) if isinstance(caught.value, ProjectErrors) else [caught.value]
 
 
-@pytest.mark.parametrize(("sql", "code", "word", "help"), MARTS, ids=[f"{c}-{i}" for i, (_, c, _, _) in enumerate(MARTS)])
-def test_a_mart_is_refused_with_its_place_and_what_to_write(tmp_path: Path, sql: str, code: str, word: str, help: str) -> None:
+@pytest.mark.parametrize(
+    ("sql", "code", "word", "help"), MARTS, ids=[f"{c}-{i}" for i, (_, c, _, _) in enumerate(MARTS)]
+)
+def test_a_mart_is_refused_with_its_place_and_what_to_write(
+    tmp_path: Path, sql: str, code: str, word: str, help: str
+) -> None:
     _refused(tmp_path, "marts/bad.sql", sql, code, word, help)
 
 
-@pytest.mark.parametrize(("sql", "code", "word", "help"), QUERIES, ids=[f"{c}-{i}" for i, (_, c, _, _) in enumerate(QUERIES)])
-def test_a_query_is_refused_with_its_place_and_what_to_write(tmp_path: Path, sql: str, code: str, word: str, help: str) -> None:
+@pytest.mark.parametrize(
+    ("sql", "code", "word", "help"), QUERIES, ids=[f"{c}-{i}" for i, (_, c, _, _) in enumerate(QUERIES)]
+)
+def test_a_query_is_refused_with_its_place_and_what_to_write(
+    tmp_path: Path, sql: str, code: str, word: str, help: str
+) -> None:
     _refused(tmp_path, "queries/bad.sql", sql, code, word, help)
 
 
@@ -103,8 +141,14 @@ def test_a_declaration_is_refused_with_its_line(tmp_path: Path, line: str, code:
 
 
 def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
-    files = {f"marts/m{i}.sql": sql for i, (sql, *_) in enumerate(MARTS)} | {f"queries/q{i}.sql": sql for i, (sql, *_) in enumerate(QUERIES)}
-    folder = ProjectFolder(tmp_path, DECLARATIONS + "\n".join(line for line, code, _ in DECLARED if code not in ("HR0102", "HR0104")), {"marts/good.sql": GOOD, **files})
+    files = {f"marts/m{i}.sql": sql for i, (sql, *_) in enumerate(MARTS)} | {
+        f"queries/q{i}.sql": sql for i, (sql, *_) in enumerate(QUERIES)
+    }
+    folder = ProjectFolder(
+        tmp_path,
+        DECLARATIONS + "\n".join(line for line, code, _ in DECLARED if code not in ("HR0102", "HR0104")),
+        {"marts/good.sql": GOOD, **files},
+    )
     found = {(e.place.file if e.place else "", e.code) for e in _errors(folder)}
     for i, (_, code, _, _) in enumerate(MARTS):
         assert (f"marts/m{i}.sql", code) in found
@@ -120,5 +164,7 @@ def test_marts_that_read_each_other_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_reads_a_broken_mart_is_not_blamed(tmp_path: Path) -> None:
-    folder = ProjectFolder(tmp_path, DECLARATIONS, {"marts/bad.sql": MARTS[0][0], "queries/q.sql": "SELECT shop, x FROM bad"})
+    folder = ProjectFolder(
+        tmp_path, DECLARATIONS, {"marts/bad.sql": MARTS[0][0], "queries/q.sql": "SELECT shop, x FROM bad"}
+    )
     assert [e.code for e in _errors(folder)] == ["HR0204"]

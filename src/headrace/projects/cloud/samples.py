@@ -1,7 +1,8 @@
 """Sample data of a made-up cloud provider: 80 customers, their bills and tickets, and 60 days of usage events.
 
-``_truth/`` beside the sources says what was planted: ``faults.csv`` counts the rows of every fault, ``spikes.csv``
-names the events whose cost was multiplied, so that a detector's precision and recall can be measured.
+``labels/spikes.csv`` names the events whose cost was multiplied: the project reads it, so that ``headrace query
+detectors`` shows the precision and recall of every detector. ``_truth/faults.csv``, which it does not read, counts the
+rows of every fault that was planted.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ LAST_WORDS = ["Works", "Systems", "Studio", "Networks", "Foods", "Robotics"]
 
 
 def generate(samples: Samples) -> None:
-    """Write the eight sources and the truth about them; the scale multiplies the usage events only."""
+    """Write the eight sources and the truth about them; the scale multiplies the usage events (and spikes) only."""
     _orgs(samples)
     _users(samples)
     _resources(samples)
@@ -340,7 +341,7 @@ def _usage(samples: Samples) -> None:
 
 def _truth(samples: Samples) -> None:
     samples.csv(
-        "_truth/spikes.csv",
+        "labels/spikes.csv",
         """
         SELECT event_id, round(multiple, 4) AS multiple, cost AS cost_usd_increment,
             CASE WHEN value_kind = 'null' THEN 'True' ELSE 'False' END AS value_lost,

@@ -1,2 +1,2 @@
 -- Whether tokens explain what a GenAI event costs. Open: they do not (correlation near 0).
-SELECT round(correlation, 4) AS correlation, events FROM genai_price_check
+SELECT correlation, events FROM genai_price_check

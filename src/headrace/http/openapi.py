@@ -1,0 +1,373 @@
+"""The OpenAPI 3.1 document of a project, from its declarations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from headrace import __version__
+from headrace.errors import CODES
+from headrace.flow.answer import example
+from headrace.model.page import Page
+from headrace.model.project import LoadedProject
+from headrace.model.serving import Parameter
+from headrace.model.types import Type
+from headrace.sql.query import Query
+
+Schema = dict[str, Any]
+PROBLEM = "application/problem+json"
+EVERYWHERE = {
+    400: "A parameter is missing, unknown or not valid, or the answer would be too large.",
+    401: "No valid credentials.",
+    403: "The key lacks the scope.",
+    404: "No such query.",
+    405: "Only GET, HEAD and OPTIONS.",
+    413: "The request has a body.",
+    414: "The URL is too long.",
+    429: "Logins failed too often, or too many wait.",
+    431: "The headers are too large.",
+    500: "An error inside Headrace.",
+    503: "Nothing is published yet, or the store does not answer; ask again after Retry-After.",
+}
+PROTECTED = (400, 401, 403, 405, 413, 414, 429, 431, 500)
+
+
+def document(project: LoadedProject, max_rows: int) -> bytes:
+    """The document as JSON. The same declarations give the same bytes."""
+    hints = _hints(project.pages)
+    paths: dict[str, Any] = {}
+    schemas: dict[str, Any] = {"Problem": _PROBLEM, "Status": _STATUS, "Catalogue": _CATALOGUE}
+    for query in project.queries.values():
+        paths[f"/v1/queries/{query.name}"] = {"get": _operation(query, max_rows, hints)}
+        schemas[f"Answer_{query.name}"] = _answer(query)
+    paths |= _fixed()
+    return msgspec.json.encode({
+        "openapi": "3.1.0",
+        "info": {
+            "title": f"{project.name}: Headrace API",
+            "version": __version__,
+            "description": "Answers to the declared queries of this project. A DECIMAL is a JSON string, so that it stays exact; times are "
+            "RFC 3339 in UTC. An answer tells the generation that it was read from and the newest event time counted in it.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"basic": []}, {"bearer": []}, {"key": []}],
+        "tags": [{"name": "queries", "description": "Answers"}, {"name": "about", "description": "What there is, and how fresh"},
+                 {"name": "operations", "description": "For probes and monitoring"}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "responses": {str(status): _problem(status) for status in EVERYWHERE},
+            "parameters": {"cursor": _CURSOR, "if_none_match": _IF_NONE_MATCH},
+            "headers": _HEADERS,
+            "securitySchemes": {
+                "basic": {"type": "http", "scheme": "basic", "description": "A user: `headrace user add NAME`."},
+                "bearer": {"type": "http", "scheme": "bearer", "description": "An API key: `headrace key create NAME`."},
+                "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same API key."},
+            },
+        },
+    })  # fmt: skip
+
+
+def ranges(sql: str) -> dict[str, tuple[str, bool]]:
+    """Parameters that bound a range: name → (low or high, whether the bound itself is in it), as the SQL compares them."""
+    text = re.sub(r"--[^\n]*|'(?:[^']|'')*'", " ", sql)
+    found: dict[str, tuple[str, bool]] = {}
+    for low, high in re.findall(rf"\bBETWEEN\s+{_WRAPPED}\s+AND\s+{_WRAPPED}", text, re.IGNORECASE):
+        found.update({low: ("low", True), high: ("high", True)})
+    for operator, name in re.findall(rf"([<>]=?)\s*{_WRAPPED}", text):
+        found.setdefault(name, ("low" if operator[0] == ">" else "high", operator.endswith("=")))
+    for name, operator in re.findall(rf"{_WRAPPED}\s*([<>]=?)", text):
+        found.setdefault(name, ("low" if operator[0] == "<" else "high", operator.endswith("=")))
+    return found
+
+
+# $name, or $name inside CAST(... AS TYPE), date_trunc(..., ...) or parentheses.
+_WRAPPED = r"(?:[A-Za-z_]*\(\s*(?:,\s*)?)*\$([a-z_][a-z0-9_]*)(?:\s+AS\s+[A-Za-z0-9(), ]+?)?(?:\s*\))*"
+
+
+def range_text(query: Query) -> str:
+    """What the query's ranges include, in words; empty where it has none."""
+    known = {p.name for p in query.parameters}
+    bounds = {name: bound for name, bound in ranges(query.sql).items() if name in known}
+    lows = [name for name, (side, _) in bounds.items() if side == "low"]
+    highs = [name for name, (side, _) in bounds.items() if side == "high"]
+    texts = []
+    for low, high in zip(lows, highs, strict=False):
+        low_in, high_in = bounds[low][1], bounds[high][1]
+        kind = {(True, True): "inclusive", (True, False): "half-open", (False, False): "open", (False, True): "half-open"}[low_in, high_in]
+        marks = f"{'[' if low_in else '('}{low}, {high}{']' if high_in else ')'}"
+        texts.append(f"The range `{marks}` is {kind}: `{low}` is {_in(low_in)} and `{high}` is {_in(high_in)}.")
+    alone = [*lows[len(highs) :], *highs[len(lows) :]]
+    texts += [f"`{name}` itself is {_in(bounds[name][1])}." for name in alone]
+    return " ".join(texts)
+
+
+def _in(included: bool) -> str:
+    return "included" if included else "not included"
+
+
+def _operation(query: Query, max_rows: int, hints: dict[str, str]) -> Schema:
+    paged = query.limit is not None and any(plan.in_key_order for plan in query.plans.values())
+    about = [query.doc, range_text(query)]
+    if query.limit is not None:
+        about.append(f"At most `{query.limit}` rows" + ("; `next_cursor` continues where they end." if paged else "."))
+    bounds = ranges(query.sql)
+    parameters = [_parameter(p, max_rows, hints, bounds) for p in query.parameters]
+    parameters += [{"$ref": "#/components/parameters/cursor"}] if paged else []
+    parameters.append({"$ref": "#/components/parameters/if_none_match"})
+    return {
+        "operationId": f"query_{query.name}",
+        "tags": ["queries"],
+        "summary": _summary(query),
+        "description": "\n\n".join(t for t in about if t),
+        "parameters": parameters,
+        "responses": {
+            "200": {
+                "description": "The answer.",
+                "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS},
+                "content": {
+                    "application/json": {
+                        "schema": {"$ref": f"#/components/schemas/Answer_{query.name}"},
+                        "example": _example_answer(query),
+                    }
+                },
+            },
+            "304": {"description": "Not changed since the answer with that ETag.", "headers": {"ETag": {"$ref": "#/components/headers/ETag"}}},
+            **_problems((*PROTECTED, 404, 503)),
+        },
+    }
+
+
+def _parameter(p: Parameter, max_rows: int, hints: dict[str, str], bounds: dict[str, tuple[str, bool]]) -> Schema:
+    schema = _schema(p.type, stored=False)
+    if p.maximum is not None:
+        schema |= {"minimum": 1, "maximum": min(p.maximum, max_rows)}
+    if p.default is not None:
+        schema["default"] = p.default
+    if p.type.name == "VARCHAR":
+        schema |= {"minLength": 1, "pattern": NO_NUL}
+    one: Any = hints.get(p.name, example(p))
+    if schema.get("type") in ("integer", "number"):
+        one = p.default if p.default is not None else 1
+    elif schema.get("type") == "boolean":
+        one = True
+    found: Schema = {"name": p.name, "in": "query", "required": p.required, "description": _about(p, bounds), "schema": schema, "example": one}
+    if p.many:
+        found |= {"schema": {"type": "array", "items": schema, "minItems": 1, "maxItems": 60}, "style": "form", "explode": False, "example": [one]}
+    return found
+
+
+NO_NUL = "^[^\\u0000]+$"
+
+
+def _about(p: Parameter, bounds: dict[str, tuple[str, bool]]) -> str:
+    about = f"{p.type}." if not p.many else f"One or more {p.type}, with commas."
+    if p.name in bounds:
+        side, included = bounds[p.name]
+        about += f" The {'lower' if side == 'low' else 'upper'} end of a range, which is {_in(included)}."
+    if not p.required:
+        about += " May be left out."
+    return about
+
+
+def _answer(query: Query) -> Schema:
+    row: Schema = {
+        "type": "object",
+        "properties": {c.name: _or_null(_schema(c.type)) for c in query.columns},
+        "required": [c.name for c in query.columns],
+        "additionalProperties": False,
+    }
+    fixed: Schema = {
+        "query": {"const": query.name},
+        "generation": {"type": "integer", "minimum": 1, "description": "The publication that was read."},
+        "as_of": {"type": ["string", "null"], "description": "The newest event time counted, the least over the lanes that feed the query."},
+        "complete": {"type": "boolean", "description": "False where a lane stands still."},
+        "rows": {"type": "array", "items": row},
+        "next_cursor": {"type": ["string", "null"], "description": "Continues where the rows end; null at the end."},
+    }
+    return {"type": "object", "properties": fixed, "required": list(fixed), "additionalProperties": False}
+
+
+def _example_answer(query: Query) -> Schema:
+    row = {c.name: _example_value(c.type) for c in query.columns}
+    return {"query": query.name, "generation": 7, "as_of": "2025-08-31T23:59:00Z", "complete": True, "rows": [row], "next_cursor": None}
+
+
+def _schema(type: Type, *, stored: bool = True) -> Schema:
+    """The JSON Schema of a value; ``stored`` values come from us, others are sent to us."""
+    if type.item is not None:
+        return {"type": "array", "items": _schema(type.item)}
+    if type.name == "DECIMAL":
+        return {"type": "string", "pattern": r"^-?\d+(\.\d+)?$", "description": f"{type}, exact"} if stored else _WHOLE
+    if type.name == "DATE":
+        return {"type": "string", "format": "date", "description": "ISO 8601"}
+    if type.is_instant:
+        return {"type": "string", "format": "date-time", "description": "RFC 3339, UTC"}
+    if type.name == "BOOLEAN":
+        return {"type": "boolean"}
+    if type.name == "DOUBLE":
+        return {"type": "number", "format": "double"}
+    bits = {"SMALLINT": 15, "INTEGER": 31, "BIGINT": 63}.get(type.name)
+    if bits is not None:
+        return {"type": "integer", "minimum": -(2**bits), "maximum": 2**bits - 1} if stored else dict(_WHOLE)
+    return {"type": "string"}
+
+
+_WHOLE: Schema = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+def _example_value(type: Type) -> Any:
+    if type.item is not None:
+        return [_example_value(type.item)]
+    if type.name == "DECIMAL":
+        return f"12.{'3456789012345678901234567890'[: type.scale]}" if type.scale else "12"
+    fixed = {"DATE": "2025-08-31", "BOOLEAN": True, "DOUBLE": 0.5, "VARCHAR": "text"}
+    return "2025-08-31T12:00:00Z" if type.is_instant else fixed.get(type.name, 12)
+
+
+def _hints(pages: Iterable[Page]) -> dict[str, str]:
+    """Values that the pages give to parameters: examples that mean something in this project."""
+    hints: dict[str, str] = {}
+    for page in pages:
+        for given in (*(t.given for t in page.tiles), page.filters):
+            for name, value in given.items():
+                hints.setdefault(name, value)
+    return hints
+
+
+def _summary(query: Query) -> str:
+    first = query.doc.split(". ")[0].strip().rstrip(".")
+    return first[:120] or query.name
+
+
+def _problems(statuses: Iterable[int]) -> Schema:
+    return {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(set(statuses))}
+
+
+def _problem(status: int) -> Schema:
+    code = {400: "HR0502", 401: "HR0602", 403: "HR0602", 404: "HR0501", 405: "HR0608", 429: "HR0604", 500: "HR0999", 503: "HR0402"}.get(status, "HR0607")
+    one = {
+        "type": f"/docs/errors/{code}", "title": CODES[code].title, "status": status, "detail": EVERYWHERE[status],
+        "instance": "/v1/queries/usage", "request_id": "5f0c2a91-1f",
+    }  # fmt: skip
+    found: Schema = {"description": EVERYWHERE[status], "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": one}}}
+    if status in (429, 503):
+        found["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
+    if status == 401:
+        found["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
+    return found
+
+
+def _fixed() -> Schema:
+    """The paths that every project has."""
+
+    def operation(id: str, tag: str, summary: str, content: Schema, problems: Iterable[int], **more: Any) -> Schema:
+        ok = {"200": {"description": summary, "content": content}}
+        return {"get": {"operationId": id, "tags": [tag], "summary": summary, "responses": {**ok, **_problems(problems)}, **more}}
+
+    def schema(name: str) -> Schema:
+        return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+
+    plain: Schema = {"type": "object", "properties": {"status": {"type": "string"}, "code": {"type": "string"}}, "required": ["status"]}
+    health = {"application/json": {"schema": plain}}
+    open_to_all: Schema = {"security": []}
+    ready = operation("ready", "operations", "Whether answers can be given.", health, (405, 413, 414, 431, 500), **open_to_all)
+    ready["get"]["responses"]["503"] = {"description": "Not yet; `code` says why.", "content": health}
+    return {
+        "/v1/queries": operation("list_queries", "about", "All queries with parameters and columns.", schema("Catalogue"), PROTECTED),
+        "/v1/status": operation("status", "about", "The published generation and how fresh it is.", schema("Status"), (*PROTECTED, 503)),
+        "/health/live": operation("live", "operations", "Whether the process runs.", health, (405, 413, 414, 431, 500), **open_to_all),
+        "/health/ready": ready,
+        "/metrics": operation(
+            "metrics", "operations", "Counters in the text format of Prometheus; needs a key with the scope `metrics`.",
+            {"text/plain": {"schema": {"type": "string"}}}, (*PROTECTED, 404), security=[{"bearer": []}, {"key": []}],
+        ),
+    }  # fmt: skip
+
+
+_PROBLEM: Schema = {
+    "type": "object",
+    "description": "RFC 9457",
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference", "description": "The page of the error's code."},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "instance": {"type": "string"},
+        "request_id": {"type": "string", "description": "As in the header X-Request-Id and the server's log."},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"parameter": {"type": "string"}, "detail": {"type": "string"}},
+                "required": ["parameter", "detail"],
+            },
+        },
+    },
+    "required": ["type", "title", "status", "detail", "instance", "request_id"],
+}
+_STATUS: Schema = {
+    "type": "object",
+    "properties": {
+        "project": {"type": "string"},
+        "version": {"type": "string"},
+        "generation": {"type": "integer"},
+        "published_at": {"type": ["string", "null"]},
+        "as_of": {"type": ["string", "null"]},
+        "complete": {"type": "boolean"},
+        "lanes": {"type": "object", "additionalProperties": {"type": "string"}, "description": "The newest event time of each lane."},
+    },
+    "required": ["project", "version", "generation", "published_at", "as_of", "complete", "lanes"],
+}
+_CATALOGUE: Schema = {
+    "type": "object",
+    "properties": {
+        "project": {"type": "string"},
+        "queries": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string"},
+                    "doc": {"type": "string"},
+                    "url": {"type": "string", "format": "uri-reference"},
+                    "parameters": {"type": "array", "items": {"type": "object"}},
+                    "columns": {"type": "array", "items": {"type": "object"}},
+                    "pages": {"type": "boolean", "description": "Whether answers continue by cursor."},
+                },
+                "required": ["name", "doc", "url", "parameters", "columns", "pages"],
+            },
+        },
+    },
+    "required": ["project", "queries"],
+}
+_CURSOR: Schema = {
+    "name": "cursor",
+    "in": "query",
+    "required": False,
+    "description": "`next_cursor` of the page before, with the same other parameters. Opaque.",
+    "schema": {"type": "string", "minLength": 1},
+}
+_IF_NONE_MATCH: Schema = {
+    "name": "If-None-Match",
+    "in": "header",
+    "required": False,
+    "description": "The ETag of an answer that is known already.",
+    "schema": {"type": "string"},
+    "example": '"5d41402abc4b2a76b9719d91"',
+}
+_HEADERS: Schema = {
+    "ETag": {"description": "Strong; changes with the generation.", "schema": {"type": "string"}},
+    "Link": {"description": '`<...>; rel="next"` where there are more rows.', "schema": {"type": "string"}},
+    "Headrace-Generation": {"description": "As `generation`.", "schema": {"type": "integer"}},
+    "Headrace-As-Of": {"description": "As `as_of`.", "schema": {"type": "string"}},
+    "Headrace-Complete": {"description": "As `complete`.", "schema": {"type": "boolean"}},
+}
