@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -15,6 +16,9 @@ from headrace.ports import InboxFile
 
 PARTIAL = (".part", ".partial", ".tmp", ".writing", ".filepart", ".crdownload", ".swp")
 """Endings by which tools mark a file that is still being written, as they do by a first ``.``, ``_`` or ``~``."""
+
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Control characters, ends of lines, and bytes of a name that are no text."""
 
 
 class FolderInbox:
@@ -61,7 +65,8 @@ class FolderInbox:
         except FileNotFoundError:
             raise OutsideError("HR0407", f"{file.name} is no longer there", retry=True) from None
         except OSError as error:
-            raise OutsideError("HR0407", f"{file.name}: {error.strerror}") from None
+            # A link where a file was: somebody is at work there.
+            raise OutsideError("HR0407", f"{file.name}: {error.strerror}", retry=error.errno == errno.ELOOP) from None
         if (len(data), after.st_size, after.st_mtime_ns) != (file.size, file.size, file.modified):
             raise OutsideError("HR0407", f"{file.name} is still being written", retry=True)
         return data
@@ -80,6 +85,8 @@ class FolderInbox:
                 entries = list(os.scandir(folder))
             except (FileNotFoundError, NotADirectoryError):
                 continue
+            except OSError as error:
+                raise OutsideError("HR0407", f"{folder}: {error.strerror}") from None
             level = len(folder.relative_to(self.folder).parts) + 1
             for entry in entries:
                 if _is_hidden(entry.name):
@@ -114,11 +121,11 @@ class FolderInbox:
                 resting[file] = self.quiet - max(age, 0.0)
         waited = 0.0
         changed: set[str] = set()
-        while resting and waited < self.quiet:
-            pause = min(*resting.values(), self.quiet) - waited if len(resting) > 1 else next(iter(resting.values())) - waited
-            self._wait(pause)
-            waited += pause
-            for file in [f for f, due in resting.items() if due <= waited]:
+        while resting:
+            due = min(resting.values())
+            self._wait(due - waited)
+            waited = due
+            for file in [f for f, rests in resting.items() if rests <= waited]:
                 del resting[file]
                 seen = self._look(file)
                 if seen == file:
@@ -130,8 +137,8 @@ class FolderInbox:
 
 
 def _is_hidden(name: str) -> bool:
-    """Names that are not final, or that no line of a report could show: control characters, bytes that are no text."""
-    return name.startswith((".", "_", "~")) or not name.isprintable()
+    """Names that are not final, or that no line of a report can show."""
+    return name.startswith((".", "_", "~")) or UNPRINTABLE.search(name) is not None
 
 
 def _translated(pattern: str) -> str:

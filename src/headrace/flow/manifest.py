@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -14,6 +15,10 @@ COLUMNS = [
     ("rows", "BIGINT"), ("first", "BIGINT"), ("next", "BIGINT"), ("rejected", "VARCHAR"), ("landed_at", "VARCHAR"),
 ]  # fmt: skip
 _ARROW = {"VARCHAR": pa.string(), "BIGINT": pa.int64()}
+PIECES = 16
+"""Appended pieces before they are written as one."""
+
+Version = tuple[str, str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,7 @@ class Landed:
     """One version of one file: its rows are the records [first, next) of the source's lane.
 
     ``rejected`` is why the whole file was refused (its one record is then that refusal), empty where it was read.
+    ``size`` and ``modified`` are those of the file that was last seen to hold these bytes.
     """
 
     source: str
@@ -34,6 +40,11 @@ class Landed:
     rejected: str
     landed_at: str
 
+    @property
+    def version(self) -> Version:
+        """What tells versions apart: the same bytes may come, go and come again."""
+        return self.source, self.file, self.first, self.next
+
 
 def load(lake: Lake, engine: Engine) -> list[Landed]:
     """All versions ever landed, oldest first."""
@@ -41,33 +52,42 @@ def load(lake: Lake, engine: Engine) -> list[Landed]:
     if found is None:
         return []
     names = ", ".join(f'"{name}"' for name, _ in COLUMNS)
-    rows = engine.rows(f"SELECT DISTINCT {names} FROM {engine.scan(found.files, COLUMNS)} ORDER BY first, file")
-    return [Landed(*row) for row in rows]
+    rows = engine.rows(f"SELECT {names} FROM {engine.scan(found.files, COLUMNS)}")
+    return _in_order(Landed(*row) for row in rows)
 
 
-def append(lake: Lake, engine: Engine, landed: list[Landed]) -> None:
-    """Adds versions, after their rows were committed to bronze."""
-    columns = {name: pa.array([getattr(entry, name) for entry in landed], _ARROW[type]) for name, type in COLUMNS}
-    engine.offer("manifest_rows", pa.table(columns))
-    path = lake.new_file(TABLE)
-    rows = engine.write("SELECT * FROM manifest_rows", path)
-    lake.commit(TABLE, [(path, rows)], keep=None, base=lake.snapshot(TABLE))
-
-
-def current(landed: list[Landed]) -> dict[tuple[str, str], Landed]:
+def append(lake: Lake, engine: Engine, landed: Sequence[Landed]) -> None:
+    """Adds versions, after their rows were committed to bronze. A version that was there already has been seen again:
+    its entry is replaced, so that a file that is touched daily does not make the manifest grow."""
+    base = lake.snapshot(TABLE)
+    every = {entry.version: entry for entry in (*load(lake, engine), *landed)}
+    count = sum(1 for entry in landed if entry.version in every)
+    before = len(every)
+def current(landed: Sequence[Landed]) -> dict[tuple[str, str], Landed]:
     """The version of each (source, file) that counts: the newest one that was read, else the newest."""
     newest: dict[tuple[str, str], Landed] = {}
-    for entry in landed:
+    for entry in _in_order(landed):
         key = (entry.source, entry.file)
         if key not in newest or not entry.rejected or newest[key].rejected:
             newest[key] = entry
     return newest
 
 
-def void_ranges(landed: list[Landed], source: str) -> list[tuple[int, int]]:
+def void_ranges(landed: Sequence[Landed], source: str) -> list[tuple[int, int]]:
     """Offsets [first, next) of a source's replaced file versions: neither counted nor in the duplicate window."""
     counts = current(landed)
-    return sorted(
-        (e.first, e.next) for e in landed
-        if e.source == source and not e.rejected and counts[(e.source, e.file)].first != e.first and e.rows
-    )  # fmt: skip
+    ranges: list[tuple[int, int]] = []
+    for entry in _in_order(landed):
+        if entry.source != source or entry.rejected or not entry.rows:
+            continue
+        if counts[(entry.source, entry.file)].version == entry.version:
+            continue
+        if ranges and ranges[-1][1] == entry.first:
+            ranges[-1] = (ranges[-1][0], entry.next)
+        else:
+            ranges.append((entry.first, entry.next))
+    return ranges
+
+
+def _in_order(entries: Iterable[Landed]) -> list[Landed]:
+    return sorted(entries, key=lambda e: (e.first, e.next, e.landed_at, e.file))

@@ -96,7 +96,7 @@ def ge(a: Value, b: Value) -> bool | None:
 def both(a: bool | None, b: bool | None) -> bool | None:
     if a is False or b is False:
         return False
-    return None if a is None or b is None else a and b
+    return None if a is None or b is None else True
 
 
 def either(a: bool | None, b: bool | None) -> bool | None:

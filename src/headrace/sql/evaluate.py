@@ -61,6 +61,11 @@ class Code:
         return f"double({self.ratio})"
 
 
+def stored_code(source: str, type: Type) -> Code:
+    """The code of a stored value: booleans are stored as 0 and 1."""
+    return Code(f"truth({source})" if type.name == "BOOLEAN" else source, type)
+
+
 class Evaluator:
     """Compiles the scalar expressions of one file.
 
@@ -366,8 +371,6 @@ def finished(code: Code) -> Code:
         if code.type.scale == 0:
             return Code(code.source, Type("BIGINT"))
         return Code(f"decimal_text({code.source}, {code.type.scale})", Type("DECIMAL", 38, code.type.scale))
-    if code.type.name == "BOOLEAN":
-        return Code(f"truth({code.source})", code.type)
     if code.type.is_instant:
         return Code(f"rfc3339({code.source})", code.type)
     return Code(code.source, Type("VARCHAR")) if code.type == NULL else code

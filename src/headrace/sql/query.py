@@ -16,7 +16,7 @@ from headrace.model.serving import Parameter, ServingTable
 from headrace.model.types import Column, Type, parse_type
 from headrace.sql import arithmetic
 from headrace.sql.dialect import Text, check_subset, function_name, is_aggregate, parse_expression, parse_select, render
-from headrace.sql.evaluate import EXACT, Code, Evaluator, finished
+from headrace.sql.evaluate import EXACT, Code, Evaluator, finished, stored_code
 from headrace.sql.mart import MartErrors, Relation, check_fan_out, doc_of
 
 Row = tuple[Any, ...]
@@ -394,7 +394,7 @@ class _Compiler:
         if name not in self.parameters:
             raise DeclarationError("HR0213", f"parameter ${name} has no type", place=self.text.at(node),
                                    help=f"compare it with a column, or write CAST(${name} AS DATE)")  # fmt: skip
-        return Code(f"p[{name!r}]", self.parameters[name].type)
+        return stored_code(f"p[{name!r}]", self.parameters[name].type)
 
     def condition(self, node: exp.Expr) -> Callable[[Mapping[str, Any]], bool | None]:
         evaluator = Evaluator(self.text, lambda c: (_ for _ in ()).throw(KeyError(c.name)), self.parameter)
@@ -420,7 +420,8 @@ class _Compiler:
         ):
             raise self.error("HR0214", f"the query reads every row of '{self.base}'", residual[0] if residual else None,
                              "compare a NOT NULL column with a parameter: WHERE column = $parameter, or a range of the event time")  # fmt: skip
-        body = _Body(self, table, residual)
+        reverse, in_order = self.fetch_order(table, residual, many=bool(found.many))
+        body = _Body(self, table, residual, in_order=in_order)
         body.build()
         low, high = found.low.get(ranged or ""), found.high.get(ranged or "")
         evaluator = Evaluator(self.text, body.no_column, self.parameter)
@@ -441,7 +442,6 @@ class _Compiler:
         )
         functions = _define_all(source)
         lookups = tuple(Lookup(t, functions[f"keys{i}"]) for i, t in enumerate(body.lookup_tables))
-        reverse, in_order = self.fetch_order(table, residual, many=bool(found.many))
         plan = Plan(
             table, functions["partitions"], functions["bounds"], lookups, functions["finish"], in_order, reverse, source
         )
@@ -563,10 +563,11 @@ class _Compiler:
 class _Body:
     """The generated ``finish`` of a plan: filter, look up, group, finish, sort, cut."""
 
-    def __init__(self, compiler: _Compiler, table: ServingTable, residual: list[exp.Expr]) -> None:
+    def __init__(self, compiler: _Compiler, table: ServingTable, residual: list[exp.Expr], *, in_order: bool) -> None:
         self.c = compiler
         self.table = table
         self.residual = residual
+        self.in_order = in_order
         self.index = {name: i for i, name in enumerate(table.columns)}
         self.types = {c.name: c.type for c in table.key} | {p.name: p.type for p in table.parts}
         self.accumulators: dict[tuple[str, str], int] = {}
@@ -607,9 +608,9 @@ class _Body:
                 raise DeclarationError("HR0204", f"'{relation.name}' has no column '{node.name}'", place=self.c.text.at(node),
                                        help=nearest(node.name, [c.name for c in relation.columns]))  # fmt: skip
             at = self.lookup_tables[position].columns.index(node.name)
-            return Code(f"(l{position}[{at}] if l{position} else None)", column.type)
+            return stored_code(f"(l{position}[{at}] if l{position} else None)", column.type)
         if node.name in self.index and (self.c.mart is None or self.c.mart.grain_column(node.name)):
-            return Code(f"r[{self.index[node.name]}]", self.types[node.name])
+            return stored_code(f"r[{self.index[node.name]}]", self.types[node.name])
         measure = self.c.mart.measure(node.name) if self.c.mart else None
         if measure is None:
             raise self.unknown(node)
@@ -621,7 +622,7 @@ class _Body:
         source = f"r[{self.index[part.name]}]"
         if part.by is not None:
             return Code(f"chosen(ordered_value({source}))", part.type)
-        return Code(f"members({source})" if part.merge == "set" else source, part.type)
+        return Code(f"members({source})", part.type) if part.merge == "set" else stored_code(source, part.type)
 
     def build(self) -> None:
         for relation, _, rest in self.c.joins.values():
@@ -821,7 +822,7 @@ class _Body:
         if part.merge == "value":
             how = "merge_one"
         at = self.accumulator(part.merge + guard + name, f"{guard}a[{{0}}] = {how}(a[{{0}}], {source})")
-        return Code(f"a[{at}]", type)
+        return stored_code(f"a[{at}]", type)
 
     def accumulator(self, key: str, update: str) -> int:
         known = self.accumulators.get((key, ""))
@@ -835,10 +836,8 @@ class _Body:
 
     def sort_keys(self, evaluator: Evaluator, codes: Mapping[str, Code]) -> list[tuple[Code, bool]]:
         """Codes to sort by; none where the fetch's own order is the answer's."""
-        reverse, in_order = self.c.fetch_order(self.table, self.residual, many=any(True for _ in ()))
-        if in_order and not self.c.aggregated:
+        if self.in_order:
             return []
-        del reverse
         keys = []
         for node, descending in self.c.order:
             named = codes.get(node.name) if isinstance(node, exp.Column) and not node.table else None

@@ -178,3 +178,17 @@ def test_a_quotient_is_rounded_once_and_half_away_from_zero(tmp_path: Path) -> N
     assert Decimal(folder.ask("q", shop="d")[0]["mean"]) == Decimal("0.00005").quantize(
         Decimal("0.000001"), ROUND_HALF_UP
     )
+
+
+def test_boolean_columns_are_conditions(tmp_path: Path) -> None:
+    folder = ProjectFolder(tmp_path, DECLARATIONS, {
+        "marts/m.sql": "SELECT shop, coalesce(paid, false) AS paid, sum(amount) AS total, bool_or(items > 2) AS any_big FROM sales GROUP BY ALL",
+        "queries/q.sql": "SELECT paid, any_big, total FROM m WHERE shop = $shop AND (paid OR any_big) ORDER BY paid",
+        "queries/g.sql": "SELECT sum(total) FILTER (WHERE paid) AS got, measure(any_big) AS any_big FROM m WHERE shop = $shop",
+    })  # fmt: skip
+    rows = ["1,2024-01-01T00:00:00Z,a,c,1,1,true", "2,2024-01-01T00:00:00Z,a,c,2,5,false", "3,2024-01-01T00:00:00Z,b,c,4,1,false"]
+    folder.land("sales_1.csv", "sale_id,sold_at,shop,clerk,amount,items,paid\n" + "\n".join(rows) + "\n")
+    folder.run()
+    assert folder.ask("q", shop="a") == [{"paid": False, "any_big": True, "total": "2.0000"}, {"paid": True, "any_big": False, "total": "1.0000"}]
+    assert folder.ask("q", shop="b") == []
+    assert folder.ask("g", shop="a") == [{"got": "1.0000", "any_big": True}]

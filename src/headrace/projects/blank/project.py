@@ -8,4 +8,4 @@ sales = project.source(
 )
 sales.rule("amount >= 0", "negative amount")
 sales.flag("amount > 10000", "unusually large")
-project.page("Sales", line("sales", x="day", y="revenue"), shop="cpt1")
+project.page("Sales", line("sales", x="day", y="revenue"), **{"shop": "cpt1", "from": "2024-01-01", "to": "2024-01-07"})

@@ -128,3 +128,64 @@ project.reference(
         event_id VARCHAR NOT NULL, multiple DECIMAL(9,4), cost_usd DECIMAL(18,4), value_lost BOOLEAN,
         sign_turned BOOLEAN""",
 )  # fmt: skip
+
+# Pages.
+
+DAYS = {"from": "2025-07-03", "to": DATA_END}
+
+project.page(
+    "Costs",
+    number("summary", y="cost_usd", title="Usage cost, all days", unit="USD"),
+    number("summary", y="events", title="Clean events"),
+    line("costs", x="usage_date", y="cost_usd", by="service", title="Cost by service and day", unit="USD"),
+    bar("top_orgs", x="org_name", y="cost_usd", title="Organisations that cost most", unit="USD", limit="15"),
+    table("cost_spikes", title="Largest cost spikes", limit="15"),
+    **DAYS,
+)
+project.page(
+    "One organisation",
+    line("usage", x="usage_date", y="cost_usd", by="service", title="Cost by service and day", unit="USD"),
+    bar("top_services", x="service", y="cost_usd", title="Services that cost most", unit="USD", limit="6"),
+    bar("revenue", x="month", y="net_usd", title="Net revenue by month", unit="USD"),
+    line("genai", x="usage_date", y="total_tokens", title="GenAI tokens by day"),
+    table("org_tickets", title="Support tickets"),
+    table("spike_events", title="Events behind the cost spikes", limit="15"),
+    org="org_53lc58dr",
+    **DAYS,
+)
+project.page(
+    "Spikes",
+    table("cost_spikes", title="Cost spikes, largest excess first"),
+    table("detectors", title="Detectors: precision and recall"),
+    limit="50",
+    **DAYS,
+)
+project.page(
+    "Support",
+    bar("severities", x="severity", y="tickets", title="Tickets by severity"),
+    bar("severities", x="severity", y="sla_breach_rate", title="Share of tickets with a broken SLA"),
+    line("tickets", x="created_date", y="tickets", title="Tickets of one severity by day"),
+    table("severities", title="SLA, satisfaction and resolution"),
+    severity="critical",
+    **DAYS,
+)
+project.page(
+    "Revenue",
+    bar("revenue_by_month", x="month", y="net_usd", title="Net revenue by month", unit="USD"),
+    table("revenue_by_month", title="All organisations, by month"),
+    table("currency_changes", title="Organisations whose currency changes"),
+)
+project.page(
+    "Data quality",
+    bar("quarantine_by_day", x="day", y="records", by="reason", title="Quarantined by day of event"),
+    table("quality", title="Landed, clean, quarantined, repaired and flagged"),
+    source="usage_events",
+)
+project.page(
+    "Open questions",
+    table("currencies", title="Pesos with the size of dollars"),
+    table("invoice_variance", title="Usage beside invoices, organisation by organisation"),
+    number("genai_price_check", y="correlation", title="Correlation of GenAI tokens and cost"),
+    table("resolution_by_breach", title="SLA breaches and time to resolve"),
+    month="2025-07-01",
+)
