@@ -12,7 +12,8 @@ from headrace.flow.samples import Samples
 
 from benchmarks.measure import ROOT
 
-PROJECT = ROOT / "src/headrace/projects/cloud"
+CLOUD = ROOT / "src/headrace/projects/cloud"
+FIVE = ROOT / "benchmarks/project"
 EVENTS = 43_200
 """Usage events at scale 1."""
 
@@ -26,7 +27,7 @@ def landing(work: Path, scale: int) -> Path:
         with duckdb.connect(config={"memory_limit": "2GB"}) as connection:
             connection.execute("SET timezone = 'UTC'")
             samples = Samples(lambda sql: connection.execute(sql) and None, half, seed=1, scale=scale)
-            runpy.run_path(str(PROJECT / "samples.py"))["generate"](samples)
+            runpy.run_path(str(CLOUD / "samples.py"))["generate"](samples)
         half.rename(folder)
     return folder
 
@@ -63,13 +64,16 @@ def split(work: Path, whole: Path, share: float) -> tuple[Path, Path]:
     return first, second
 
 
-def project(folder: Path, *, streamable: bool = False) -> Path:
-    """A fresh copy of the cloud project; ``streamable`` leaves out what needs all records at once (the cost spikes)."""
+def project(folder: Path, *, streamable: bool = False, whole: bool = False) -> Path:
+    """A fresh copy of the benchmark's project, or of the ``whole`` cloud project that Headrace ships.
+
+    ``streamable`` leaves out what needs all records at once (the cost spikes).
+    """
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("__pycache__", "tests", "exports"))
+    shutil.copytree(CLOUD if whole else FIVE, folder, ignore=shutil.ignore_patterns("__pycache__", "tests", "exports", "samples.py"))
     if streamable:
         for path in ("silver/spikes.sql", "marts/cost_spikes.sql", "marts/unit_rates.sql", "marts/service_rates.sql", "queries/cost_spikes.sql"):
             (folder / path).unlink()
         text = (folder / "project.py").read_text()
-        (folder / "project.py").write_text("".join(f"{line}\n" for line in text.splitlines() if "spikes" not in line and ".pin(" not in line))
+        (folder / "project.py").write_text("".join(f"{line}\n" for line in text.splitlines() if "spikes" not in line))
     return folder

@@ -151,14 +151,14 @@ def _translated(pattern: str) -> str:
             made += re.escape(pattern[at])
             at += 1
             continue
-        token, at = found[0], found.end()
-        if token == "**/":
+        part, at = found[0], found.end()
+        if part == "**/":
             made += "(?:[^/]+/)*"
-        elif token.startswith("**"):
+        elif part.startswith("**"):
             made += ".*"
-        elif token.startswith("["):
-            inside = token[1:-1].replace("\\", "\\\\")
+        elif part.startswith("["):
+            inside = part[1:-1].replace("\\", "\\\\")
             made += f"(?!/)[{'^' + inside[1:] if inside.startswith('!') else inside.replace('^', chr(92) + '^', 1)}]"
         else:
-            made += "[^/]*" if token == "*" else "[^/]"
+            made += "[^/]*" if part == "*" else "[^/]"
     return made

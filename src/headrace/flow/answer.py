@@ -22,7 +22,7 @@ from headrace.seam import pointer as pointers
 from headrace.seam.generation import Generation
 from headrace.seam.pointer import Pointer
 from headrace.seam.reader import live
-from headrace.sql.query import MOST, Plan, Query
+from headrace.sql.query import MOST, Fetch, Plan, Query
 
 Row = tuple[Any, ...]
 TRIES = 20
@@ -96,16 +96,16 @@ class Reader:
             with self.store.moment():
                 pointer = self.pointer()
                 generation = self.generation(pointer.generation)
-                for table in (plan.table, *(look.table for look in plan.lookups)):
+                for table in plan.tables:
                     if table.name not in generation.tables:
                         raise NotReadyError("HR0403", f"query '{query.name}' changed since the last run", help="headrace run", retry_after=10)
-                rows, looked, more = self._fetch(plan, values, pointer, limit, after)
+                rows, looked, others, more = self._fetch(plan, values, pointer, limit, after)
                 valid = pointers.still_valid(pointer.generation, self.pointer())
             if valid:
                 break
         else:
             raise NotReadyError("HR0408", "publications kept overtaking this read")
-        done = plan.finish(rows, values, looked)
+        done = plan.finish(rows, values, looked, *others)
         following = None
         if plan.in_key_order and limit is not None:
             if more and rows:
@@ -114,7 +114,7 @@ class Reader:
             done = done[:limit]
         return Answer(query.name, query.columns, done, pointer.generation, self._as_of(query, generation), complete=True, cursor=following)
 
-    def _fetch(self, plan: Plan, values: Mapping[str, Any], pointer: Pointer, limit: int | None, after: Row | None) -> tuple[list[Row], list[dict[Row, list[Row]]], bool]:  # fmt: skip
+    def _fetch(self, plan: Plan, values: Mapping[str, Any], pointer: Pointer, limit: int | None, after: Row | None) -> tuple[list[Row], list[dict[Row, list[Row]]], list[list[Row]], bool]:  # fmt: skip
         rows: list[Row] = []
         more = False
         bounds = plan.bounds(values)
@@ -127,7 +127,12 @@ class Reader:
         for look in plan.lookups:
             found = {key: self._live(look.table, self.store.fetch(look.table, key), pointer) for key in look.keys(rows, values) if None not in key}
             looked.append(found)
-        return rows, looked, more
+        others = [self._whole(fetch, values, pointer) for fetch in plan.others]
+        return rows, looked, others, more
+
+    def _whole(self, fetch: Fetch, values: Mapping[str, Any], pointer: Pointer) -> list[Row]:
+        bounds = fetch.bounds(values)
+        return [row for partition in fetch.partitions(values) for row in self._live(fetch.table, self.store.fetch(fetch.table, partition, bounds), pointer)]
 
     def _page(self, plan: Plan, partition: Row, bounds: tuple[Any, bool, Any, bool], pointer: Pointer, limit: int, after: Row | None) -> tuple[list[Row], bool]:  # fmt: skip
         """Up to ``limit`` live rows after a key, and whether there are more; a key may have two slots, or be emptied."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import itertools
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pyarrow as pa
 
 from headrace import formats
-from headrace.errors import ContractError, OutsideError
-from headrace.flow import manifest
-from headrace.flow.manifest import Landed
+from headrace.errors import HeadraceError, OutsideError
+from headrace.flow.manifest import Landed, current
+from headrace.formats.rejected import Rejected
 from headrace.model.run import Step
 from headrace.model.source import Source
 from headrace.ports import Engine, Inbox, InboxFile, Lake, Observer
@@ -20,42 +22,35 @@ from headrace.sql.judge import bronze_columns, decode_json, quote
 
 SNIPPET = 400
 """Bytes of a rejected file that quarantine keeps."""
+JSON_SPACE = "' ' || chr(9) || chr(13)"
 
 
-def land(source: Source, inbox: Inbox, lake: Lake, engine: Engine, observer: Observer, known: list[Landed]) -> tuple[Step, list[Landed]]:
-    """Lands what is new in the inbox for one source; gives the step's record and the versions that it landed.
+def land(
+    source: Source, inbox: Inbox, lake: Lake, engine: Engine, observer: Observer, known: list[Landed]
+) -> tuple[Step, list[Landed]]:
+    """Lands what is new in the inbox for one source; gives the step's record and, for the manifest, the versions that
+    it landed or saw again under another time.
 
     Bronze and its lane's end are one commit, prepared on the snapshot that it follows, so that of two landers one
     fails and nothing is there twice. The manifest follows; where it lags it is rebuilt from bronze.
     """
     started = time.monotonic()
-    table = f"bronze/{source.name}"
-    base = lake.snapshot(table)
-    start = (base.transaction(source.name) or 0) if base else 0
-    files = inbox.list(source.format.pattern)
-    arrivals = _Arrivals(source, inbox, observer, [f for f in files if not _is_known(f, source, known)], known, start)
     step = Step("land", source.name)
+    arrivals = _Arrivals(source, inbox, observer, known)
+    unreadable = 0
     if arrivals.files:
         observer.begin("land", source.name, sum(f.size for f in arrivals.files))
-        schema = _schema(source)
-        engine.offer("arrivals", pa.RecordBatchReader.from_batches(schema, arrivals.batches(schema)))
-        path = lake.new_file(table)
-        rows = engine.write(_landing_sql(source), path)
-        if rows:
-            lake.commit(table, [(path, rows)], keep=None, base=base, transactions={source.name: start + rows})
-    landed = arrivals.landed
-    step.counts = {
-        "files": sum(1 for e in landed if not e.rejected),
-        "rejected": sum(1 for e in landed if e.rejected),
-        "rows": sum(e.rows for e in landed),
-    }
-    if arrivals.files and step.counts["rows"]:
-        unreadable = engine.rows(f"SELECT count(*) FROM {engine.scan([path], bronze_columns(source))} WHERE _error IS NOT NULL")[0][0]
-        step.counts["unreadable"] = int(unreadable)
-        step.counts["bronze"] = step.counts["rows"] - int(unreadable)
+        unreadable = _write(arrivals, lake, engine)
+    rows = sum(e.rows for e in arrivals.landed)
+    rejected = sum(1 for e in arrivals.landed if e.rejected)
+    step.counts = {"files": len(arrivals.landed) - rejected, "rejected": rejected, "rows": rows}
+    if rows:
+        step.counts |= {"unreadable": unreadable, "bronze": rows - unreadable}
+    if arrivals.unfinished:
+        step.note = f"still being written: {', '.join(arrivals.unfinished)}"
     step.seconds = time.monotonic() - started
-    observer.end("land", source.name, step.counts, step.seconds)
-    return step, landed
+    observer.end("land", source.name, step.counts, step.seconds, step.note)
+    return step, [*arrivals.landed, *arrivals.seen]
 
 
 def recover(source: Source, lake: Lake, engine: Engine, known: list[Landed]) -> list[Landed]:
@@ -66,97 +61,172 @@ def recover(source: Source, lake: Lake, engine: Engine, known: list[Landed]) -> 
     if base is None or end <= have:
         return []
     rows = engine.rows(
-        f"SELECT _file, _sha256, count(*), min(_offset), max(_offset) + 1, coalesce(max(CASE WHEN _row = 0 THEN _error END), ''), "
-        f"CAST(min(_landed_at) AS VARCHAR) FROM {engine.scan(base.files, bronze_columns(source))} WHERE _offset >= {have} GROUP BY ALL ORDER BY 4"
+        f"SELECT _file, _sha256, count(*), min(_offset), max(_offset) + 1, "
+        f"coalesce(max(CASE WHEN _row = 0 THEN _error END), ''), CAST(min(_landed_at) AS VARCHAR) "
+        f"FROM {engine.scan(base.files, bronze_columns(source))} WHERE _offset >= {have} GROUP BY ALL ORDER BY 4"
     )
     # Size and time are unknown here, so that the next landing looks at the bytes again and finds them known.
-    return [Landed(source.name, file, -1, -1, sha, count, first, end, why, at) for file, sha, count, first, end, why, at in rows]
+    return [
+        Landed(source.name, file, -1, -1, sha, count, first, end, why, at)
+        for file, sha, count, first, end, why, at in rows
+    ]
 
 
-def _is_known(file: InboxFile, source: Source, known: list[Landed]) -> bool:
-    """The same name, size and time as a landed version: not even read again."""
-    return any(e.source == source.name and e.file == file.name and e.size == file.size and e.modified == file.modified for e in known)
+def _write(arrivals: _Arrivals, lake: Lake, engine: Engine) -> int:
+    """Writes and commits what arrives; gives the number of records that cannot be read."""
+    source = arrivals.source
+    table = f"bronze/{source.name}"
+    base = lake.snapshot(table)
+    start = (base.transaction(source.name) or 0) if base else 0
+    schema = arrival_schema(source)
+    batches = arrivals.batches(schema, start)
+    first = next(batches, None)
+    if first is None:
+        return 0
+    path = lake.new_file(table)
+    try:
+        engine.offer("arrivals", pa.RecordBatchReader.from_batches(schema, itertools.chain([first], batches)))
+        rows = engine.write(landing_sql(source), path)
+    except HeadraceError:
+        # The engine pulls the batches, and reports what they raise as a failure of its own.
+        if arrivals.failure is not None:
+            raise arrivals.failure from None
+        raise
+    lake.commit(table, [(path, rows)], keep=None, base=base, transactions={source.name: start + rows})
+    unreadable = f"SELECT count(*) FROM {engine.scan([path], bronze_columns(source))} WHERE _error IS NOT NULL"
+    return int(engine.rows(unreadable)[0][0])
 
 
 class _Arrivals:
     """New files as one stream of Arrow batches with their origin; notes what was landed as it goes."""
 
-    def __init__(self, source: Source, inbox: Inbox, observer: Observer, files: list[InboxFile], known: list[Landed], start: int) -> None:
+    def __init__(self, source: Source, inbox: Inbox, observer: Observer, known: list[Landed]) -> None:
         self.source = source
         self.inbox = inbox
         self.observer = observer
-        self.known = [e for e in known if e.source == source.name]
-        self.files = files
-        self.next = start
+        self.known: dict[str, list[Landed]] = {}
+        for entry in known:
+            if entry.source == source.name:
+                self.known.setdefault(entry.file, []).append(entry)
+        listed = inbox.list(source.format.pattern)
+        # The same name, size and time as a version that was landed: not even read again.
+        self.files = [f for f in listed if not any(_looks_like(f, e) for e in self.known.get(f.name, ()))]
+        self.next = 0
         self.landed: list[Landed] = []
-        self.now = dt.datetime.now(dt.UTC)
+        self.seen: list[Landed] = []
+        self.unfinished: list[str] = []
+        self.failure: BaseException | None = None
+        self.now = dt.datetime.now(dt.UTC).isoformat()
 
-    def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        for file in self.files:
+    def batches(self, schema: pa.Schema, start: int) -> Iterator[pa.RecordBatch]:
+        self.next = start
+        try:
+            for file in self.files:
+                yield from self._file(schema, file)
+                self.observer.advance(file.size)
+        except BaseException as error:
+            self.failure = error
+            raise
+
+    def _file(self, schema: pa.Schema, file: InboxFile) -> Iterator[pa.RecordBatch]:
+        try:
+            data = self.inbox.read(file)
+        except OutsideError as error:
+            if not error.retry:
+                raise
+            self.unfinished.append(file.name)  # the next run reads it
+            return
+        digest = hashlib.sha256(data).hexdigest()
+        earlier = self.known.get(file.name, [])
+        same = _standing(earlier, digest)
+        if same is not None:
+            self.seen.append(replace(same, size=file.size, modified=file.modified))
+            return
+        first, rejected = self.next, ""
+        policy = self.source.changed_file
+        if any(not e.rejected for e in earlier):
+            self.observer.alarm(f"HR0302: {file.name} came again with other bytes ({policy})")
+        if policy == "reject" and any(not e.rejected for e in earlier):
+            rejected = "it changed after it was landed, and the source's policy is to reject"
+            yield self._refusal(schema, file, digest, data, "it changed after it was landed")
+        else:
             try:
-                data = self.inbox.read(file)
-            except OutsideError as error:
-                if not error.retry:
-                    raise
-                continue  # still being written: the next run reads it
-            digest = hashlib.sha256(data).hexdigest()
-            first, rejected = self.next, ""
-            earlier = [e for e in self.known if e.file == file.name]
-            if not any(e.sha256 == digest for e in earlier):
-                if earlier:
-                    self.observer.alarm(f"HR0302: {file.name} came again with other bytes ({self.source.changed_file})")
-                if earlier and self.source.changed_file == "reject":
-                    rejected = "the file changed after it was landed, and the source's policy is to reject"
-                    yield self._refusal(schema, file, digest, data, rejected)
-                else:
-                    try:
-                        for batch in formats.read(self.source, file.name, data):
-                            yield self._with_origin(schema, file, digest, batch)
-                    except ContractError as error:
-                        if self.next != first:
-                            raise
-                        rejected = error.what + (f"; {error.help}" if error.help else "")
-                        self.observer.alarm(f"{error.code}: {rejected}")
-                        yield self._refusal(schema, file, digest, data, rejected)
-            else:
-                first = next(e.first for e in earlier if e.sha256 == digest)
-            rows = self.next - first if not any(e.sha256 == digest for e in earlier) else next(e.rows for e in earlier if e.sha256 == digest)
-            self.landed.append(
-                Landed(self.source.name, file.name, file.size, file.modified, digest, rows, first, first + rows, rejected, self.now.isoformat())
-            )
-            self.observer.advance(file.size)
+                for batch in formats.read(self.source, file.name, data):
+                    yield self._with_origin(schema, file, digest, batch)
+            except Rejected as error:
+                rejected = error.what + (f"; {error.help}" if error.help else "")
+                self.observer.alarm(f"{error.code}: {rejected}")
+                yield self._refusal(schema, file, digest, data, error.reason)
+        rows = self.next - first
+        entry = (file.name, file.size, file.modified, digest, rows, first, first + rows, rejected, self.now)
+        self.landed.append(Landed(self.source.name, *entry))
 
     def _with_origin(self, schema: pa.Schema, file: InboxFile, digest: str, batch: pa.RecordBatch) -> pa.RecordBatch:
         count = batch.num_rows
-        fixed = {"_file": _constant(file.name, count), "_sha256": _constant(digest, count), "_offset": pa.arange(self.next, self.next + count)}
+        fixed = {
+            "_file": _constant(file.name, count),
+            "_sha256": _constant(digest, count),
+            "_offset": pa.arange(self.next, self.next + count),
+        }
         self.next += count
-        return pa.record_batch([fixed.get(f.name, None) if f.name in fixed else batch.column(f.name) for f in schema], schema=schema)
+        columns = [fixed[f.name] if f.name in fixed else batch.column(f.name) for f in schema]
+        return pa.record_batch(columns, schema=schema)
 
-    def _refusal(self, schema: pa.Schema, file: InboxFile, digest: str, data: bytes, why: str) -> pa.RecordBatch:
+    def _refusal(self, schema: pa.Schema, file: InboxFile, digest: str, data: bytes, reason: str) -> pa.RecordBatch:
         """A whole file that was refused, as one record in quarantine."""
-        values = {"_row": 0, "_error": f"file rejected: {why}", "_bytes": data[:SNIPPET], "_file": file.name, "_sha256": digest, "_offset": self.next}
+        values = {
+            "_row": 0,
+            "_error": f"file rejected: {reason}",
+            "_bytes": data[:SNIPPET],
+            "_file": file.name,
+            "_sha256": digest,
+            "_offset": self.next,
+        }
         self.next += 1
         columns = [pa.array([values.get(f.name)], f.type) for f in schema]
         return pa.record_batch(columns, schema=schema)
+
+
+def _looks_like(file: InboxFile, entry: Landed) -> bool:
+    return entry.size == file.size and entry.modified == file.modified
+
+
+def _standing(earlier: list[Landed], digest: str) -> Landed | None:
+    """The version with these bytes, if it is the one that counts or was refused since: then nothing has changed.
+
+    Bytes of an older version that was replaced are a change: they come back as a version of their own.
+    """
+    if not earlier:
+        return None
+    (counts,) = current(earlier).values()
+    candidates = [counts, *(e for e in reversed(earlier) if e.rejected and e.first >= counts.next)]
+    return next((e for e in candidates if e.sha256 == digest), None)
 
 
 def _constant(text: str, count: int) -> pa.Array:
     return pa.repeat(pa.scalar(text, pa.string()), count)
 
 
-def _schema(source: Source) -> pa.Schema:
-    fixed = [("_file", pa.string()), ("_sha256", pa.string()), ("_offset", pa.int64()), ("_row", pa.int64()), ("_error", pa.string()), ("_bytes", pa.binary())]
+def arrival_schema(source: Source) -> pa.Schema:
+    """What ``landing_sql`` reads from ``arrivals``."""
+    fixed = [
+        ("_file", pa.string()), ("_sha256", pa.string()), ("_offset", pa.int64()), ("_row", pa.int64()),
+        ("_error", pa.string()), ("_bytes", pa.binary()),
+    ]  # fmt: skip
     return pa.schema([*fixed, *((name, pa.string()) for name in formats.columns(source))])
 
 
-def _landing_sql(source: Source) -> str:
+def landing_sql(source: Source) -> str:
+    """SQL that makes bronze rows of ``arrivals``."""
     now = "TIMESTAMPTZ '" + dt.datetime.now(dt.UTC).isoformat() + "'"
     origin = f"_file, _row, '{source.name}' AS _lane, _offset, {now} AS _landed_at, _sha256"
     if source.format.kind != "jsonl":
         return f"SELECT {origin}, _error, _bytes, {', '.join(quote(n) for n in formats.columns(source))} FROM arrivals"
     fields = ", ".join(f"_json.{quote(source.sent(c.name))}" for c in source.columns)
-    problem = "coalesce(_error, CASE WHEN _json IS NULL OR NOT starts_with(ltrim(_line), '{') THEN 'not a JSON object' END)"
+    no_object = f"_json IS NULL OR NOT starts_with(ltrim(_line, {JSON_SPACE}), '{{')"
+    problem = f"coalesce(_error, CASE WHEN {no_object} THEN 'not a JSON object' END)"
     return (
-        f"SELECT {origin}, {problem} AS _error, CASE WHEN {problem} IS NOT NULL THEN coalesce(_bytes, encode(_line)) END AS _bytes, {fields} "
-        f"FROM (SELECT *, {decode_json(source, '_line')} AS _json FROM arrivals)"
+        f"SELECT {origin}, _problem AS _error, CASE WHEN _problem IS NOT NULL THEN coalesce(_bytes, encode(_line)) END "
+        f"AS _bytes, {fields} FROM (SELECT *, {problem} AS _problem FROM "
+        f"(SELECT *, {decode_json(source, '_line')} AS _json FROM arrivals))"
     )

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from headrace.model.source import Source
 from headrace.ports import Engine, Lake
+from headrace.sql.judge import bronze_columns
 
 TABLE = "manifest"
 COLUMNS = [
@@ -15,6 +17,8 @@ COLUMNS = [
     ("rows", "BIGINT"), ("first", "BIGINT"), ("next", "BIGINT"), ("rejected", "VARCHAR"), ("landed_at", "VARCHAR"),
 ]  # fmt: skip
 _ARROW = {"VARCHAR": pa.string(), "BIGINT": pa.int64()}
+REPLAY = "_replay/"
+"""What the names of replayed files begin with, and those of an inbox cannot."""
 PIECES = 16
 """Appended pieces before they are written as one."""
 
@@ -57,12 +61,20 @@ def load(lake: Lake, engine: Engine) -> list[Landed]:
 
 
 def append(lake: Lake, engine: Engine, landed: Sequence[Landed]) -> None:
-    """Adds versions, after their rows were committed to bronze. A version that was there already has been seen again:
-    its entry is replaced, so that a file that is touched daily does not make the manifest grow."""
+    """Adds versions, after their rows were committed to bronze. A version that is known was seen again: its entry is
+    replaced, so that a file that is touched daily does not make the manifest grow."""
     base = lake.snapshot(TABLE)
-    every = {entry.version: entry for entry in (*load(lake, engine), *landed)}
-    count = sum(1 for entry in landed if entry.version in every)
-    before = len(every)
+    known = {entry.version: entry for entry in load(lake, engine)}
+    again = any(entry.version in known for entry in landed)
+    whole = base is not None and (again or len(base.files) >= PIECES)
+    written = [*(known | {entry.version: entry for entry in landed}).values()] if whole else landed
+    columns = {name: pa.array([getattr(entry, name) for entry in written], _ARROW[type]) for name, type in COLUMNS}
+    engine.offer("manifest_rows", pa.table(columns))
+    path = lake.new_file(TABLE)
+    rows = engine.write("SELECT * FROM manifest_rows", path)
+    lake.commit(TABLE, [(path, rows)], keep=() if whole else None, base=base)
+
+
 def current(landed: Sequence[Landed]) -> dict[tuple[str, str], Landed]:
     """The version of each (source, file) that counts: the newest one that was read, else the newest."""
     newest: dict[tuple[str, str], Landed] = {}
@@ -71,6 +83,18 @@ def current(landed: Sequence[Landed]) -> dict[tuple[str, str], Landed]:
         if key not in newest or not entry.rejected or newest[key].rejected:
             newest[key] = entry
     return newest
+
+
+def replaced(source: Source, lake: Lake, engine: Engine, landed: Sequence[Landed]) -> set[int]:
+    """Offsets of a source's records that corrected ones replace: bronze names them as the rows of replayed files."""
+    replays = [e for e in landed if e.source == source.name and e.file.startswith(REPLAY)]
+    bronze = lake.snapshot(f"bronze/{source.name}") if replays else None
+    if bronze is None:
+        return set()
+    first = min(e.first for e in replays)
+    scan = engine.scan(bronze.files, bronze_columns(source))
+    rows = engine.rows(f"SELECT _row FROM {scan} WHERE _offset >= {first} AND starts_with(_file, '{REPLAY}')")
+    return {int(row[0]) for row in rows}
 
 
 def void_ranges(landed: Sequence[Landed], source: str) -> list[tuple[int, int]]:

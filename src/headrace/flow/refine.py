@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterable, Sequence
 
-from headrace.flow.manifest import Landed, void_ranges
+from headrace.flow.manifest import Landed, replaced, void_ranges
 from headrace.model.run import Step
 from headrace.model.source import Source
 from headrace.ports import Engine, Lake, Observer
-from headrace.sql.judge import bronze_columns, judge_sql, repeats_sql, silver_columns
+from headrace.sql.judge import bronze_columns, identity_sql, judge_sql, repeats_sql, silver_columns
 
 CONTRACT = "contract"
 """The lake transaction that names the contract a silver table was judged by."""
 
 
-def contract_hash(source: Source, voids: list[tuple[int, int]]) -> int:
+def contract_hash(source: Source, voids: Sequence[tuple[int, int]]) -> int:
     """A number that changes with whatever changes a verdict, or the records that count."""
     text = judge_sql(source, "bronze", "repeats") + repeats_sql(source, "judged") + repr(voids)
     return int(hashlib.sha256(text.encode()).hexdigest()[:15], 16)
 
 
 def refine(source: Source, lake: Lake, engine: Engine, observer: Observer, landed: list[Landed]) -> Step:
-    """Judges what bronze holds and silver does not; everything where the contract changed or the source is a reference."""
+    """Judges what bronze holds and silver does not; everything where the contract changed, a landed record became void,
+    or the source is a reference."""
     started = time.monotonic()
     step = Step("refine", source.name)
     bronze, silver = lake.snapshot(f"bronze/{source.name}"), lake.snapshot(f"silver/{source.name}")
-    voids = void_ranges(landed, source.name)
+    voids = _joined([*void_ranges(landed, source.name), *((o, o + 1) for o in replaced(source, lake, engine, landed))])
     judged_by = contract_hash(source, voids)
     end = (bronze.transaction(source.name) or 0) if bronze else 0
     same = silver is not None and silver.transaction(CONTRACT) == judged_by
@@ -43,11 +45,14 @@ def refine(source: Source, lake: Lake, engine: Engine, observer: Observer, lande
     path = lake.new_file(f"silver/{source.name}")
     rows = engine.write(judge_sql(source, "to_judge", repeats), path)
     transactions = {source.name: end, CONTRACT: judged_by}
-    lake.commit(f"silver/{source.name}", [(path, rows)], keep=[] if whole else None, base=silver, transactions=transactions)
+    lake.commit(
+        f"silver/{source.name}", [(path, rows)], keep=[] if whole else None, base=silver, transactions=transactions
+    )
     counted = engine.rows(
         f"SELECT _verdict, count(*), count(_flags), count(_repairs) FROM {engine.scan([path], silver_columns(source))} GROUP BY ALL"
     )
-    step.counts = {"landed": rows, "clean": 0, "quarantined": 0, "duplicate": 0, "superseded": 0, "unreadable": 0, "flagged": 0, "repaired": 0}
+    names = ("clean", "quarantined", "duplicate", "superseded", "unreadable", "flagged", "repaired")
+    step.counts = {"landed": rows, **dict.fromkeys(names, 0)}
     for verdict, count, flagged, repaired in counted:
         step.counts[verdict] += count
         step.counts["flagged"] += flagged
@@ -58,18 +63,33 @@ def refine(source: Source, lake: Lake, engine: Engine, observer: Observer, lande
     return step
 
 
+def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same offsets in as few ranges as can be."""
+    joined: list[tuple[int, int]] = []
+    for first, end in sorted(ranges):
+        if joined and first <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((first, end))
+    return joined
+
+
 def _repeats(source: Source, scan: str, kept: str, first: int, end: int, engine: Engine) -> str | None:
     """The name of a relation of duplicates or superseded records; None where no id occurs twice.
 
-    Ids are compared by a hash of the text that was sent first: only where two hashes are alike are records judged
-    twice, which for most runs is never. A conflict of hashes costs time, not correctness.
+    Ids are compared by a hash of their typed values first: only where two hashes are alike are records judged twice,
+    which for most runs is never. A conflict of hashes costs time, not correctness.
     """
-    sent = ", ".join(f'"{source.sent(name)}"' for name in source.identity)
-    window = f"FROM {scan} WHERE _offset >= {max(first - source.horizon, 0)} AND _offset < {end} AND _error IS NULL{kept}"
-    engine.keep("alike", f"SELECT _id FROM (SELECT hash({sent}) AS _id {window}) GROUP BY _id HAVING count(*) > 1")
+    begin = max(first - source.horizon, 0)
+    window = f"FROM {scan} WHERE _offset >= {begin} AND _offset < {end} AND _error IS NULL{kept}"
+    ids = identity_sql(source, f"(SELECT * {window})")
+    known = " AND ".join(f"{name} IS NOT NULL" for name in source.identity)
+    hashed = f"SELECT _offset, hash({', '.join(source.identity)}) AS _id FROM ({ids}) WHERE {known}"
+    engine.keep("alike", f"SELECT _id FROM ({hashed}) GROUP BY _id HAVING count(*) > 1 AND max(_offset) >= {first}")
     if engine.rows("SELECT count(*) FROM alike")[0][0] == 0:
         return None
-    engine.define("candidates", f"SELECT * {window} AND hash({sent}) IN (SELECT _id FROM alike)")
+    engine.keep("candidate_offsets", f"SELECT _offset FROM ({hashed}) WHERE _id IN (SELECT _id FROM alike)")
+    engine.define("candidates", f"SELECT * {window} AND _offset IN (SELECT _offset FROM candidate_offsets)")
     engine.keep("candidates_judged", judge_sql(source, "candidates", None))
     engine.keep("repeats", f"SELECT * FROM ({repeats_sql(source, 'candidates_judged')}) WHERE _offset >= {first}")
     return "repeats"

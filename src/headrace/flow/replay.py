@@ -1,6 +1,6 @@
 """replay: corrected records enter bronze, each naming the record that it replaces, which is void from then on.
 
-A replayed record's file is ``replay/<hash of what was replayed>`` and its row is the offset of its origin, so that who
+A replayed record's file is ``_replay/<hash of what was replayed>`` and its row is the offset of its origin, so that who
 replaced whom is told by bronze itself.
 """
 

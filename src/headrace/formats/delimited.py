@@ -125,9 +125,7 @@ class _Body:
         table = arrow_csv.read_csv(
             pa.BufferReader(block),
             read_options=arrow_csv.ReadOptions(column_names=names, use_threads=False, block_size=len(block)),
-            parse_options=arrow_csv.ParseOptions(
-                delimiter=self.separator, quote_char=False, invalid_row_handler=note
-            ),
+            parse_options=arrow_csv.ParseOptions(delimiter=self.separator, quote_char=False, invalid_row_handler=note),
             convert_options=arrow_csv.ConvertOptions(
                 column_types={n: pa.string() for n in names},
                 include_columns=self.wanted,

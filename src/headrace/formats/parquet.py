@@ -26,7 +26,9 @@ def read(source: Source, name: str, data: bytes) -> Iterator[pa.RecordBatch]:
         if isinstance(error, Rejected):
             raise
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Rejected("it is not a readable Parquet file", f"{name} is not a readable Parquet file: {detail}") from None
+        raise Rejected(
+            "it is not a readable Parquet file", f"{name} is not a readable Parquet file: {detail}"
+        ) from None
     row = 1
     for batch in table.to_batches(max_chunksize=BATCH):
         if batch.num_rows:

@@ -246,3 +246,33 @@ def ordered_value(text: str | None, order: Callable[[Value], Value] = lambda k: 
 def chosen(part: tuple[Value, ...] | None) -> Value:
     """The value of an ordered part."""
     return None if part is None else part[3]
+
+
+def windowed(kind: str, items: list[tuple[tuple[Value, ...], tuple[Value, ...], Value]], descending: tuple[bool, ...]) -> list[Value]:
+    """A window function over (partition, order, value) of each row, in the order of the rows.
+
+    With an order the frame is SQL's default: from the start of the partition to the last peer of the row.
+    """
+    out: list[Value] = [None] * len(items)
+    groups: dict[tuple[Value, ...], list[int]] = {}
+    for i, (partition, _, _) in enumerate(items):
+        groups.setdefault(partition, []).append(i)
+    for members_of in groups.values():
+        rows = [(*items[i][1], i) for i in members_of]
+        sequence = [row[-1] for row in ordered(rows, list(enumerate(descending)))]
+        total: Value = None
+        count = rank = 0
+        at = 0
+        while at < len(sequence):
+            end = at + 1
+            while end < len(sequence) and items[sequence[end]][1] == items[sequence[at]][1]:
+                end += 1
+            rank = at + 1
+            for i in sequence[at:end]:
+                value = items[i][2]
+                total = {"sum": merge_sum, "min": merge_min, "max": merge_max}.get(kind, merge_one)(total, value)
+                count += value is not None
+            for position, i in enumerate(sequence[at:end], at + 1):
+                out[i] = {"count": count, "row_number": position, "rank": rank}.get(kind, total)
+            at = end
+    return out

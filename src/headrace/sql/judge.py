@@ -8,11 +8,13 @@ from sqlglot import exp
 
 from headrace.errors import DeclarationError, Place
 from headrace.model.source import META, Source
-from headrace.model.types import INTEGERS, Column, Type
+from headrace.model.types import Column, Type
 from headrace.sql.dialect import Text, check_subset, is_division_safe, parse_expression, render
 
 RAW = "_raw_"
 """Prefix of the columns that hold values as sent while a record is judged."""
+TEXT = "_text_"
+"""Prefix of the columns that hold the texts that values are read from."""
 JUDGED = ("_verdict", "_reasons", "_flags", "_repairs")
 REPAIR_TYPE = 'STRUCT("column" VARCHAR, reason VARCHAR, before VARCHAR, after VARCHAR)[]'
 
@@ -38,40 +40,61 @@ def decode_json(source: Source, line: str) -> str:
     return f"try(from_json({line}, {literal(json.dumps(shape))}))"
 
 
-def read_column(source: Source, column: Column) -> tuple[str, str]:
-    """The typed value of a column, and the condition under which a value that was sent cannot be it."""
+def sent_text(source: Source, column: Column) -> str:
+    """The text that a column's value is read from."""
     raw = RAW + column.name
-    text = raw
     if is_json_text(source, column):
-        text = f"CASE WHEN starts_with({raw}, '\"') THEN {raw}[2:-2] ELSE {raw} END"
-    elif column.type.is_number and source.format.decimal != ".":
-        text = f"replace({raw}, {literal(source.format.decimal)}, '.')"
-    value, fits = _cast(text, column.type, f"{column.name}")
-    return value, f"{raw} IS NOT NULL AND ({column.name} IS NULL OR NOT ({fits}))" if fits else "false"
+        return f"CASE WHEN starts_with({raw}, '\"') THEN {raw}[2:-2] ELSE {raw} END"
+    if column.type.is_number and source.format.decimal != ".":
+        # Exchanged, so that a point, which here parts thousands, is not taken for the decimal sign.
+        return f"translate({raw}, {literal(source.format.decimal + '.')}, {literal('.' + source.format.decimal)})"
+    return raw
+
+
+def read_column(column: Column) -> tuple[str, str]:
+    """The typed value of a column, and the condition under which a value that was sent cannot be it. Both read the
+    column's text (``sent_text``) under the name TEXT + name."""
+    value, fits = _cast(TEXT + column.name, column.type, column.name)
+    return value, f"{RAW}{column.name} IS NOT NULL AND ({column.name} IS NULL OR NOT ({fits}))" if fits else "false"
 
 
 def _cast(text: str, type: Type, name: str) -> tuple[str, str]:
-    """A value and the condition that nothing was lost in reading it; an empty condition cannot fail."""
-    plain = f"regexp_full_match({text}, '[-+0-9.eE]+')"
+    """A value and the condition that nothing was lost in reading it; an empty condition cannot fail.
+
+    The engine's casts round, trim, and know ``1_000``, ``0x10``, ``infinity`` and ``epoch``; the conditions do not.
+    """
+    value = f"TRY_CAST({text} AS {type})"
     if type.name == "VARCHAR":
         return text, ""
-    if type.name == "DECIMAL":
-        wide = min(38, 38 - (type.precision - type.scale))
-        return f"TRY_CAST({text} AS {type})", f"{plain} AND TRY_CAST({text} AS DECIMAL(38,{min(wide, type.scale + 12)})) = {name}"
-    if type.name in INTEGERS:
-        return f"TRY_CAST({text} AS {type})", f"{plain} AND TRY_CAST({text} AS DECIMAL(38,12)) = {name}"
+    if type.is_exact:
+        scale = type.scale if type.name == "DECIMAL" else 0
+        fraction = f"[0-9]{{1,{scale}}}0*" if scale else "0+"
+        digits = f"regexp_full_match({text}, '[-+]?([0-9]+([.]{fraction})?|[.]{fraction})')"
+        # At most 15 digits before the exponent: then a rounded value is another double, so that rounding shows.
+        short = f"regexp_full_match({text}, '[-+]?[0-9.]{{1,15}}[eE][-+]?[0-9]{{1,3}}')"
+        same = f"CAST(CAST({name} AS VARCHAR) AS DOUBLE) = TRY_CAST({text} AS DOUBLE)"
+        return value, f"CASE WHEN {digits} THEN true ELSE {short} AND {same} END"
     if type.name == "DOUBLE":
-        return f"TRY_CAST({text} AS DOUBLE)", f"{plain} AND isfinite({name})"
+        # Zero is added to make -0.0, whose place among equal values is open, plain zero.
+        return f"{value} + 0", f"regexp_full_match({text}, '[-+]?[0-9.]+([eE][-+]?[0-9]+)?') AND isfinite({name})"
     if type.name == "DATE":
-        return f"TRY_CAST({text} AS DATE)", f"regexp_full_match({text}, '[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}')"
+        return value, f"regexp_full_match({text}, '[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}') AND {name} >= DATE '0001-01-01'"
     if type.is_instant:
-        zone = "(Z|[-+][0-9]{2}(:?[0-9]{2})?)" if type.name == "TIMESTAMPTZ" else "Z?"
-        shape = "[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,6})?)?" + zone
-        # A text of 20 characters that ends in Z and casts at all is an instant to the second: the common case, unmatched.
-        quick = f"(length({text}) = 20 AND ends_with({text}, 'Z'))"
-        value = f"coalesce(TRY_CAST({text} AS {type}), CASE WHEN contains({text}, ':60') THEN TRY_CAST(replace({text}, ':60', ':59') AS {type}) END)"
-        return value, f"{quick} OR regexp_full_match({text}, '{shape}')"
-    return f"TRY_CAST({text} AS BOOLEAN)", "true"
+        zone = "(Z|[-+](0[0-9]|1[0-4])(:?[0-5][0-9])?)" if type.name == "TIMESTAMPTZ" else "Z?"
+        shape = "[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,6}0*)?)?" + zone
+        # What has this shape without a blank and casts at all is an instant to the second: the common case.
+        quick = f"{text} LIKE '____-__-__T__:__:__Z' AND NOT contains({text}, ' ')"
+        leap = f"TRY_CAST({text}[:17] || '59' || {text}[20:] AS {type})"
+        value = f"coalesce({value}, CASE WHEN {_is_leap(text)} THEN {leap} END)"
+        # The years that every client can hold, in UTC as well.
+        years = f"{name} >= {type} '0001-01-01' AND {name} < {type} '10000-01-01'"
+        return value, f"CASE WHEN {quick} THEN true ELSE regexp_full_match({text}, '{shape}') END AND {years}"
+    return value, "true"
+
+
+def _is_leap(text: str) -> str:
+    """The condition that an instant names the 60th second of a minute."""
+    return f"CASE WHEN contains({text}, ':60') THEN {text}[17:19] = ':60' ELSE false END"
 
 
 def type_reason(column: Column) -> str:
@@ -86,25 +109,40 @@ def judge_sql(source: Source, bronze: str, duplicates: str | None) -> str:
     ``_verdict`` is clean, quarantined, duplicate, superseded, or unreadable (could not be parsed when it landed).
     """
     meta = ", ".join(f"b.{name}" for name in META)
+    raws = ", ".join(RAW + c.name for c in source.columns)
     raw = ", ".join(f"b.{quote(source.sent(c.name))} AS {RAW}{c.name}" for c in source.columns)
+    texts = ", ".join(f"{sent_text(source, c)} AS {TEXT}{c.name}" for c in source.columns)
     read, misfits = [], []
     for column in source.columns:
-        value, misfit = read_column(source, column)
+        value, misfit = read_column(column)
         read.append(f"{value} AS {column.name}")
         if misfit != "false":
             misfits.append((misfit, type_reason(column)))
         if not column.nullable:
             misfits.append((f"{RAW}{column.name} IS NULL", f"{column.name} is missing"))
-    repairs = {r.column: expression(source, r.expression) for r in source.repairs}
-    mended = [f"{repairs[c.name]} AS {c.name}, {c.name} AS _old_{c.name}" if c.name in repairs else c.name for c in source.columns]
+    repairs = {r.column: r for r in source.repairs}
+    mended = []
+    for column in source.columns:
+        repair = repairs.get(column.name)
+        if repair is None:
+            mended.append(column.name)
+            continue
+        # In a struct an error can be told from NULL: what cannot be repaired is quarantined.
+        value = f"TRY({{'value': CAST({expression(source, repair.expression)} AS {column.type})}})"
+        mended += [f"{value}.value AS {column.name}", f"{column.name} AS _old_{column.name}"]
+        misfits.append((f"{value} IS NULL", f"{column.name} cannot be repaired: {repair.reason}"))
     changes = [(f"_old_{r.column} IS DISTINCT FROM {r.column}", r.column, r.reason) for r in source.repairs]
     changes += [
-        (f"contains({RAW}{c.name}, ':60') AND {c.name} IS NOT NULL", c.name, "leap second read as :59")
-        for c in source.columns if c.type.is_instant
-    ]  # fmt: skip
-    # Rules and flags see the repaired values; a record that could not be read is not judged by them.
-    rules = [(f"NOT {expression(source, r.condition)}", r.reason) for r in source.rules]
-    flags = [(expression(source, f.condition), f.reason) for f in source.flags]
+        (f"{_is_leap(RAW + c.name)} AND {c.name} IS NOT NULL", c.name, "leap second read as :59")
+        for c in source.columns
+        if c.type.is_instant
+    ]
+    # Rules and flags see the repaired values; a record that could not be read is not judged by them. A rule that fails
+    # with an error fails; a flag does not fly.
+    rules = [
+        (f"coalesce(TRY(coalesce(NOT {expression(source, r.condition)}, false)), true)", r.reason) for r in source.rules
+    ]
+    flags = [(f"TRY({expression(source, f.condition)})", f.reason) for f in source.flags]
     readable = "_error IS NULL AND _misfits IS NULL"
     verdict = "CASE WHEN n._error IS NOT NULL THEN 'unreadable' WHEN n._reasons IS NOT NULL THEN 'quarantined'"
     join = ""
@@ -114,13 +152,15 @@ def judge_sql(source: Source, bronze: str, duplicates: str | None) -> str:
     verdict += " ELSE 'clean' END AS _verdict"
     return f"""
 WITH sent AS (SELECT {meta}, b._error, {raw} FROM {bronze} AS b),
-typed AS (SELECT *, {", ".join(read)} FROM sent),
-mended AS (SELECT {", ".join(META)}, _error, {", ".join(RAW + c.name for c in source.columns)}, {_reasons(misfits)} AS _misfits,
-                  {", ".join(mended)} FROM typed),
-n AS (SELECT *, CASE WHEN _error IS NOT NULL THEN [_error] WHEN _misfits IS NOT NULL THEN _misfits ELSE {_reasons(rules)} END AS _reasons,
+texts AS (SELECT *, {texts} FROM sent),
+typed AS (SELECT *, {", ".join(read)} FROM texts),
+mended AS (SELECT {", ".join(META)}, _error, {raws}, {_reasons(misfits)} AS _misfits, {", ".join(mended)} FROM typed),
+n AS (SELECT *, CASE WHEN _error IS NOT NULL THEN [_error] WHEN _misfits IS NOT NULL THEN _misfits
+                     ELSE {_reasons(rules)} END AS _reasons,
              CASE WHEN {readable} THEN {_reasons(flags)} END AS _flags,
              CASE WHEN {readable} THEN {_changes(changes)} END AS _repairs FROM mended)
-SELECT {", ".join("n." + m for m in META)}, {", ".join("n." + c.name for c in source.columns)}, {verdict}, n._reasons, n._flags, n._repairs
+SELECT {", ".join("n." + m for m in META)}, {", ".join("n." + c.name for c in source.columns)}, {verdict},
+       n._reasons, n._flags, n._repairs
 FROM n{join}"""
 
 
@@ -139,7 +179,10 @@ def _reasons(pairs: list[tuple[str, str]]) -> str:
 
 def _changes(changes: list[tuple[str, str, str]]) -> str:
     items = [
-        (condition, f"{{'column': {literal(column)}, 'reason': {literal(reason)}, 'before': {RAW}{column}, 'after': CAST({column} AS VARCHAR)}}")
+        (
+            condition,
+            f"{{'column': {literal(column)}, 'reason': {literal(reason)}, 'before': {RAW}{column}, 'after': CAST({column} AS VARCHAR)}}",
+        )
         for condition, column, reason in changes
     ]
     return _some(items, REPAIR_TYPE)
@@ -157,8 +200,7 @@ def expression(source: Source, sql: str) -> str:
 def check_expressions(source: Source) -> list[DeclarationError]:
     """Parse errors, constructs outside the subset, and raw columns that do not exist."""
     errors: list[DeclarationError] = []
-    texts = [(r.expression, r.place) for r in source.repairs] + [(r.condition, r.place) for r in (*source.rules, *source.flags)]
-    for sql, place in texts:
+    for place, sql in _declared(source):
         text = Text(sql, place)
         try:
             tree = parse_expression(text)
@@ -170,21 +212,51 @@ def check_expressions(source: Source) -> list[DeclarationError]:
             errors.append(DeclarationError("HR0202", f"a rule sees one record only: {sql}", place=place))
         for division in tree.find_all(exp.Div):
             if not is_division_safe(division):
-                errors.append(DeclarationError("HR0206", f"division without nullif: {sql}", place=place, help="x / nullif(y, 0)"))
+                errors.append(
+                    DeclarationError("HR0206", f"division without nullif: {sql}", place=place, help="x / nullif(y, 0)")
+                )
     return errors
 
 
 def bronze_columns(source: Source) -> list[tuple[str, str]]:
     """Names and SQL types of a source's bronze table."""
-    fixed = [("_file", "VARCHAR"), ("_row", "BIGINT"), ("_lane", "VARCHAR"), ("_offset", "BIGINT"), ("_landed_at", "TIMESTAMPTZ")]
-    return [*fixed, ("_sha256", "VARCHAR"), ("_error", "VARCHAR"), ("_bytes", "BLOB"), *((source.sent(c.name), "VARCHAR") for c in source.columns)]
+    fixed = [
+        ("_file", "VARCHAR"),
+        ("_row", "BIGINT"),
+        ("_lane", "VARCHAR"),
+        ("_offset", "BIGINT"),
+        ("_landed_at", "TIMESTAMPTZ"),
+    ]
+    return [
+        *fixed,
+        ("_sha256", "VARCHAR"),
+        ("_error", "VARCHAR"),
+        ("_bytes", "BLOB"),
+        *((source.sent(c.name), "VARCHAR") for c in source.columns),
+    ]
 
 
 def silver_columns(source: Source) -> list[tuple[str, str]]:
     """Names and SQL types of a source's silver table."""
-    fixed = [("_file", "VARCHAR"), ("_row", "BIGINT"), ("_lane", "VARCHAR"), ("_offset", "BIGINT"), ("_landed_at", "TIMESTAMPTZ")]
+    fixed = [
+        ("_file", "VARCHAR"),
+        ("_row", "BIGINT"),
+        ("_lane", "VARCHAR"),
+        ("_offset", "BIGINT"),
+        ("_landed_at", "TIMESTAMPTZ"),
+    ]
     judged = [("_verdict", "VARCHAR"), ("_reasons", "VARCHAR[]"), ("_flags", "VARCHAR[]"), ("_repairs", REPAIR_TYPE)]
     return [*fixed, *((c.name, str(c.type)) for c in source.columns), *judged]
+
+
+def identity_sql(source: Source, bronze: str) -> str:
+    """SELECT of every bronze row's identity as typed values, and its ``_offset``; NULL where one is missing or no value
+    of its type. ``05`` and ``5`` are one BIGINT, ``5`` and ``"5"`` one number in JSON."""
+    columns = [c for c in source.columns if c.name in source.identity]
+    raw = ", ".join(f"{quote(source.sent(c.name))} AS {RAW}{c.name}" for c in columns)
+    texts = ", ".join(f"{sent_text(source, c)} AS {TEXT}{c.name}" for c in columns)
+    values = ", ".join(f"{read_column(c)[0]} AS {c.name}" for c in columns)
+    return f"SELECT _offset, {values} FROM (SELECT *, {texts} FROM (SELECT _offset, {raw} FROM {bronze}))"
 
 
 def repeats_sql(source: Source, judged: str) -> str:
@@ -203,9 +275,7 @@ def repeats_sql(source: Source, judged: str) -> str:
         )
     key = identity if source.valid_from is None else f"{identity}, {source.valid_from}"
     newest = f"row_number() OVER (PARTITION BY {key} ORDER BY _lane DESC, _offset DESC)"
-    return (
-        f"SELECT _lane, _offset, 'superseded' AS _verdict FROM (SELECT _lane, _offset, {newest} AS _rank FROM ({passing})) WHERE _rank > 1"
-    )
+    return f"SELECT _lane, _offset, 'superseded' AS _verdict FROM (SELECT _lane, _offset, {newest} AS _rank FROM ({passing})) WHERE _rank > 1"
 
 
 def probe_sql(source: Source, bronze: str) -> list[tuple[Place, str]]:
@@ -213,5 +283,12 @@ def probe_sql(source: Source, bronze: str) -> list[tuple[Place, str]]:
     raw = ", ".join(f"{quote(source.sent(c.name))} AS {RAW}{c.name}" for c in source.columns)
     typed = ", ".join(f"CAST(NULL AS {c.type}) AS {c.name}" for c in source.columns)
     relation = f"(SELECT {raw}, {typed} FROM {bronze})"
-    declared = [(r.place, r.expression) for r in source.repairs] + [(r.place, r.condition) for r in (*source.rules, *source.flags)]
-    return [(place, f"SELECT {expression(source, sql)} AS x FROM {relation}") for place, sql in declared]
+    return [(place, f"SELECT {expression(source, sql)} AS x FROM {relation}") for place, sql in _declared(source)]
+
+
+def _declared(source: Source) -> list[tuple[Place, str]]:
+    conditions = [
+        *((r.place, r.condition) for r in source.rules),
+        *((f.place, f.condition) for f in source.flags),
+    ]
+    return [*((r.place, r.expression) for r in source.repairs), *conditions]

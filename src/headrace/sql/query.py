@@ -34,6 +34,15 @@ class Lookup:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetch:
+    """Partitions and a range of one table; the functions take the parameters, as those of a Plan do."""
+
+    table: ServingTable
+    partitions: Callable[[Mapping[str, Any]], list[Row]]
+    bounds: Callable[[Mapping[str, Any]], tuple[Any, bool, Any, bool]]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """One way to answer: which partitions and range of one table to fetch, and what to do with the rows.
 
@@ -47,10 +56,17 @@ class Plan:
     partitions: Callable[[Mapping[str, Any]], list[Row]]
     bounds: Callable[[Mapping[str, Any]], tuple[Any, bool, Any, bool]]
     lookups: tuple[Lookup, ...]
-    finish: Callable[[Iterable[Row], Mapping[str, Any], Sequence[dict[Row, list[Row]]]], list[Row]]
+    finish: Callable[..., list[Row]]
     in_key_order: bool
     reverse: bool
     source: str
+    others: tuple[Fetch, ...] = ()
+    """Further fetches of a query over several marts; their rows follow ``looked`` in the call of ``finish``."""
+
+    @property
+    def tables(self) -> tuple[ServingTable, ...]:
+        """Every table that the plan reads."""
+        return (self.table, *(look.table for look in self.lookups), *(other.table for other in self.others))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +92,9 @@ class Query:
 
 
 @dataclass(slots=True)
-class _Predicates:
+class Predicates:
+    """The conjuncts of a WHERE, by what becomes of them."""
+
     equal: dict[str, exp.Expr] = field(default_factory=dict)
     many: dict[str, exp.Expr] = field(default_factory=dict)
     optional: dict[str, tuple[str, exp.Expr]] = field(default_factory=dict)
@@ -89,16 +107,25 @@ class _Predicates:
 
 def compile_query(name: str, text: Text, marts: Mapping[str, Mart], relations: Mapping[str, Relation]) -> Query:
     """Reads one query; raises MartErrors with all that is wrong with it."""
-    return _Compiler(name, text, marts, relations).compile()
+    return Compiler(name, text, marts, relations, {}).compile()
 
 
-class _Compiler:
-    def __init__(self, name: str, text: Text, marts: Mapping[str, Mart], relations: Mapping[str, Relation]) -> None:
+class Compiler:
+    """Reads one SELECT over one mart, dataset or reference. ``parameters`` are shared by the SELECTs of one query."""
+
+    def __init__(
+        self,
+        name: str,
+        text: Text,
+        marts: Mapping[str, Mart],
+        relations: Mapping[str, Relation],
+        parameters: dict[str, Parameter],
+    ) -> None:
         self.name = name
         self.text = text
         self.marts = marts
         self.relations = relations
-        self.parameters: dict[str, Parameter] = {}
+        self.parameters = parameters
 
     def error(self, code: str, what: str, node: exp.Expr | None, help: str = "") -> MartErrors:
         return MartErrors([DeclarationError(code, what, place=self.text.at(node), help=help)])
@@ -108,21 +135,24 @@ class _Compiler:
         errors = check_subset(tree, self.text)
         if errors:
             raise MartErrors(errors)
-        if not isinstance(tree, exp.Select) or tree.args.get("with_"):
-            raise self.error(
-                "HR0211",
-                "a query is one SELECT from one mart, dataset or reference",
-                tree,
-                "join two marts in a mart of their own",
-            )
+        if not isinstance(tree, exp.Select):
+            raise self.error("HR0211", "a query is one SELECT", tree, "write UNION ALL in silver/*.sql")
         try:
+            if tree.args.get("with_") or tree.find(exp.Window) or self.joins_marts(tree):
+                from headrace.sql.compose import compose  # noqa: PLC0415  it reads its SELECTs with this class
+
+                return compose(self, tree)
             return self.select(tree)
         except DeclarationError as error:
             raise MartErrors([error]) from None
 
     # Reading the SELECT
 
-    def select(self, tree: exp.Select) -> Query:
+    def joins_marts(self, tree: exp.Select) -> bool:
+        return any(isinstance(j.this, exp.Table) and j.this.name in self.marts for j in tree.args.get("joins") or [])
+
+    def read(self, tree: exp.Select) -> tuple[Predicates, str | None, int | None]:
+        """Notes what the SELECT asks for; gives its predicates, and its limit as a parameter or a number."""
         for unwanted in ("offset", "distinct", "qualify"):
             if tree.args.get(unwanted):
                 raise self.error(
@@ -155,7 +185,11 @@ class _Compiler:
         ]
         self.having = tree.args["having"].this if tree.args.get("having") else None
         limit, fixed = self.read_limit(tree.args.get("limit"))
-        found = self.predicates(tree.args["where"].this if tree.args.get("where") else None)
+        return self.predicates(tree.args["where"].this if tree.args.get("where") else None), limit, fixed
+
+    def select(self, tree: exp.Select) -> Query:
+        """The whole query, where it is one SELECT."""
+        found, limit, fixed = self.read(tree)
         columns: tuple[Column, ...] = ()
         plans: dict[frozenset[str], Plan] = {}
         # Without a required equality each optional one becomes a partition of its own; with one it filters at read.
@@ -172,7 +206,17 @@ class _Compiler:
                 plan, columns = self.plan(found, frozenset(given), optional)
                 plans[frozenset(found.optional[column][0] for column in given)] = plan
         validations = tuple((render(v), self.condition(v)) for v in found.validations)
-        tables = {t.name: t for plan in plans.values() for t in (plan.table, *(look.table for look in plan.lookups))}
+        return self.query(plans, columns, validations, limit, fixed)
+
+    def query(
+        self,
+        plans: Mapping[frozenset[str], Plan],
+        columns: tuple[Column, ...],
+        validations: tuple[tuple[str, Callable[[Mapping[str, Any]], bool | None]], ...],
+        limit: str | None,
+        fixed: int | None,
+    ) -> Query:
+        tables = {table.name: table for plan in plans.values() for table in plan.tables}
         return Query(
             self.name, doc_of(self.text.sql), self.text.sql, self.text.place.file, self.base, tuple(self.parameters.values()), columns, plans,
             validations, limit, fixed, tuple(tables.values()),
@@ -190,7 +234,7 @@ class _Compiler:
             i.name: exp.column(i.name, table=self.alias) for i in join.args.get("using") or []
         }
         rest: list[exp.Expr] = []
-        for node in _conjuncts(join.args.get("on")):
+        for node in conjuncts(join.args.get("on")):
             sides = [node.this, node.expression] if isinstance(node, exp.EQ) else []
             mine = next((s for s in sides if isinstance(s, exp.Column) and s.table == right.alias_or_name), None)
             if mine is not None and mine.name in relation.key:
@@ -225,9 +269,9 @@ class _Compiler:
 
     # Predicates
 
-    def predicates(self, where: exp.Expr | None) -> _Predicates:
-        found = _Predicates()
-        for node in _conjuncts(where):
+    def predicates(self, where: exp.Expr | None) -> Predicates:
+        found = Predicates()
+        for node in conjuncts(where):
             self.infer(node)
             if not list(node.find_all(exp.Column)):
                 found.validations.append(node)
@@ -250,7 +294,7 @@ class _Compiler:
                         )
         return found
 
-    def as_key(self, node: exp.Expr, found: _Predicates) -> bool:
+    def as_key(self, node: exp.Expr, found: Predicates) -> bool:
         """Whether a conjunct became part of the fetch."""
         if isinstance(node, exp.EQ):
             column, value = self.column_and_value(node.this, node.expression)
@@ -284,7 +328,7 @@ class _Compiler:
                 return True
         return self.as_optional(node, found)
 
-    def as_optional(self, node: exp.Expr, found: _Predicates) -> bool:
+    def as_optional(self, node: exp.Expr, found: Predicates) -> bool:
         """``($x IS NULL OR column = $x)``."""
         while isinstance(node, exp.Paren):
             node = node.this
@@ -402,7 +446,10 @@ class _Compiler:
 
     # Building a plan
 
-    def plan(self, found: _Predicates, given: frozenset[str], optional: list[str]) -> tuple[Plan, tuple[Column, ...]]:
+    def plan(
+        self, found: Predicates, given: frozenset[str], optional: list[str], *, raw: bool = False
+    ) -> tuple[Plan, tuple[Column, ...]]:
+        """A plan and its columns; ``raw``: values and types as they are before they are finished."""
         partition_values = {**found.equal, **found.many}
         residual = list(found.residual)
         for column, (_, node) in found.optional.items():
@@ -421,7 +468,7 @@ class _Compiler:
             raise self.error("HR0214", f"the query reads every row of '{self.base}'", residual[0] if residual else None,
                              "compare a NOT NULL column with a parameter: WHERE column = $parameter, or a range of the event time")  # fmt: skip
         reverse, in_order = self.fetch_order(table, residual, many=bool(found.many))
-        body = _Body(self, table, residual, in_order=in_order)
+        body = _Body(self, table, residual, in_order=in_order and not raw, raw=raw)
         body.build()
         low, high = found.low.get(ranged or ""), found.high.get(ranged or "")
         evaluator = Evaluator(self.text, body.no_column, self.parameter)
@@ -440,7 +487,7 @@ class _Compiler:
             f"def bounds(p): return ({bound(low)}, {low[1] if low else True}, {bound(high)}, {high[1] if high else True})\n"
             + body.source
         )
-        functions = _define_all(source)
+        functions = define_all(source)
         lookups = tuple(Lookup(t, functions[f"keys{i}"]) for i, t in enumerate(body.lookup_tables))
         plan = Plan(
             table, functions["partitions"], functions["bounds"], lookups, functions["finish"], in_order, reverse, source
@@ -460,7 +507,7 @@ class _Compiler:
         return directions == {True} and matches, matches and not self.aggregated and not residual and not many
 
     def table(
-        self, found: _Predicates, partition: list[str], ranged: str | None, residual: list[exp.Expr]
+        self, found: Predicates, partition: list[str], ranged: str | None, residual: list[exp.Expr]
     ) -> ServingTable:
         needed = [*partition, *([ranged] if ranged else [])]
         expressions = [*residual, *self.group, *(o for o, _ in self.order), *self.outputs.values()]
@@ -563,11 +610,12 @@ class _Compiler:
 class _Body:
     """The generated ``finish`` of a plan: filter, look up, group, finish, sort, cut."""
 
-    def __init__(self, compiler: _Compiler, table: ServingTable, residual: list[exp.Expr], *, in_order: bool) -> None:
+    def __init__(self, compiler: Compiler, table: ServingTable, residual: list[exp.Expr], *, in_order: bool, raw: bool) -> None:
         self.c = compiler
         self.table = table
         self.residual = residual
         self.in_order = in_order
+        self.finished = (lambda code: code) if raw else finished
         self.index = {name: i for i, name in enumerate(table.columns)}
         self.types = {c.name: c.type for c in table.key} | {p.name: p.type for p in table.parts}
         self.accumulators: dict[tuple[str, str], int] = {}
@@ -688,7 +736,7 @@ class _Body:
         codes = {alias: row.compile(node) for alias, node in self.c.outputs.items()}
         self.note_columns(codes)
         keys = self.sort_keys(row, codes)
-        done = "".join(f"{finished(c).source}, " for c in codes.values())
+        done = "".join(f"{self.finished(c).source}, " for c in codes.values())
         raw = "".join(f"{code.source}, " for code, _ in keys)
         lines = []
         if not loop and not self.lookup_tables:
@@ -742,7 +790,7 @@ class _Body:
         body = [*self.finds(), *loop, f"a = groups.setdefault({key}, None)"]
         body += [f"if a is None: a = groups[{key}] = [None] * {len(self.accumulators)}", *self.updates]
         lines += [f"        {line}" for line in body]
-        done = "".join(f"{finished(c).source}, " for c in codes.values())
+        done = "".join(f"{self.finished(c).source}, " for c in codes.values())
         raw = "".join(f"{code.source}, " for code, _ in order)
         lines += ["    out = []", "    for k, a in groups.items():"]
         lines += [f"        {line}" for line in (*having, f"out.append(({done}{raw}))")]
@@ -832,7 +880,7 @@ class _Body:
         return known
 
     def note_columns(self, codes: Mapping[str, Code]) -> None:
-        self.columns = tuple(Column(alias, finished(code).type) for alias, code in codes.items())
+        self.columns = tuple(Column(alias, self.finished(code).type) for alias, code in codes.items())
 
     def sort_keys(self, evaluator: Evaluator, codes: Mapping[str, Code]) -> list[tuple[Code, bool]]:
         """Codes to sort by; none where the fetch's own order is the answer's."""
@@ -870,11 +918,11 @@ class _GroupEvaluator(Evaluator):
         return self.keys.get(render(node)) or super().compile(node)
 
 
-def _conjuncts(node: exp.Expr | None) -> list[exp.Expr]:
+def conjuncts(node: exp.Expr | None) -> list[exp.Expr]:
     if node is None:
         return []
     if isinstance(node, exp.And):
-        return [*_conjuncts(node.this), *_conjuncts(node.expression)]
+        return [*conjuncts(node.this), *conjuncts(node.expression)]
     return [node]
 
 
@@ -901,7 +949,7 @@ def _stored(evaluator: Evaluator, node: exp.Expr, type: Type) -> str:
     return code.source
 
 
-def _define_all(source: str) -> dict[str, Callable[..., Any]]:
+def define_all(source: str) -> dict[str, Callable[..., Any]]:
     scope: dict[str, Any] = {name: value for name, value in vars(arithmetic).items() if not name.startswith("_")}
     # The source is generated from a checked syntax tree: literals by repr(), names by position.
     exec(compile(source, "<headrace query>", "exec"), scope)  # noqa: S102
@@ -909,4 +957,4 @@ def _define_all(source: str) -> dict[str, Callable[..., Any]]:
 
 
 def _define(source: str) -> Callable[..., Any]:
-    return _define_all(source)["f"]
+    return define_all(source)["f"]

@@ -6,7 +6,7 @@
 -- cost and of the price per unit. Only rate_mad decides about spikes: the others are kept to be compared with it.
 -- A MAD below 1 % of its median counts as 1 %: where half of the prices are equal, a rounding is no spike.
 SELECT e.*, 1 AS version, e.cost_usd / nullif(e.value, 0) / nullif(s.service_rate, 0) AS times_usual,
-       CAST(e.value * s.service_rate AS DECIMAL(18,6)) AS expected_cost,
+       CAST(e.value * s.service_rate AS DECIMAL(38,6)) AS expected_cost,
        abs(e.cost_usd - a.mean) / nullif(a.deviation, 0) AS z_score, 3.0 AS z_threshold,
        0.6745 * abs(e.cost_usd - a.median) / nullif(a.mad, 0) AS global_mad, 3.0 AS global_mad_threshold,
        greatest(e.cost_usd - a.p99, a.p01 - e.cost_usd) AS outside_percentiles, 0.0 AS percentile_threshold,

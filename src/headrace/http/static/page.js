@@ -1,0 +1,146 @@
+// Charts from the data that the server put beside them, in the colours of the style sheet.
+(() => {
+  const root = document.documentElement;
+  const drawn = new Map();
+  const symbols = ["circle", "rect", "triangle", "diamond", "roundRect", "pin", "arrow", "emptyCircle"];
+  const still = matchMedia("(prefers-reduced-motion: reduce)");
+
+  const colours = () => {
+    const style = getComputedStyle(root);
+    const of = (name) => style.getPropertyValue(name).trim();
+    return {
+      text: of("--text"), soft: of("--soft"), grid: of("--grid"), line: of("--line"), card: of("--card"),
+      series: Array.from({ length: 8 }, (_, i) => of(`--series-${i + 1}`)), font: style.getPropertyValue("--font").trim(),
+    };
+  };
+
+  const number = new Intl.NumberFormat("en", { maximumFractionDigits: 4 });
+  const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+  const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
+  const minute = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", timeZone: "UTC" });
+  const when = (value) => (new Date(value).getTime() % 86_400_000 ? minute : day).format(new Date(value));
+  const exact = (value) => (value === null || value === undefined ? "–" : typeof value === "string" ? value.replace(/\B(?=(\d{3})+(?=\.|$))(?<!\..*)/g, ",") : number.format(value));
+
+  // Tooltips are built from nodes and text: a value can never become markup, and no style attribute is needed.
+  const tooltip = (data, horizontal) => (items) => {
+    const list = Array.isArray(items) ? items : [items];
+    const box = document.createElement("div");
+    box.className = "tip";
+    const head = document.createElement("p");
+    const x = list[0]?.data?.x;
+    head.textContent = data.time ? when(x) : String(x);
+    box.append(head);
+    const rows = document.createElement("dl");
+    for (const item of list.filter((i) => i.data && i.data.y !== null)) {
+      const name = document.createElement("dt");
+      name.dataset.series = String((item.seriesIndex % 8) + 1);
+      name.textContent = item.seriesName;
+      const value = document.createElement("dd");
+      value.textContent = exact(item.data.y) + (data.unit ? ` ${data.unit}` : "");
+      rows.append(name, value);
+    }
+    box.append(rows);
+    return box;
+  };
+
+  const options = (data, width) => {
+    const c = colours();
+    const line = data.kind === "line";
+    const horizontal = !line && !data.time;
+    const categories = data.time ? null : [...new Set(data.series.flatMap((s) => s.points.map((p) => String(p[0]))))];
+    const label = { color: c.soft, fontSize: 12, hideOverlap: true };
+    const values = {
+      type: "value", axisLabel: { ...label, formatter: (v) => short.format(v) }, splitLine: { lineStyle: { color: c.grid } },
+      name: data.unit || "", nameTextStyle: { color: c.soft, align: horizontal ? "right" : "left" }, splitNumber: width < 480 ? 3 : 5,
+    };
+    const names = {
+      ...(data.time ? { type: "time", minInterval: 86_400_000 } : { type: "category", data: categories, inverse: horizontal }),
+      axisLabel: { ...label, ...(horizontal ? { width: Math.min(160, width * 0.3), overflow: "truncate" } : {}) },
+      axisLine: { lineStyle: { color: c.line } }, axisTick: { show: false }, splitLine: { show: false },
+    };
+    const point = ([x, y]) => {
+      const place = data.time ? Date.parse(x) : String(x);
+      const size = y === null ? null : Number(y);
+      return { value: horizontal ? [size, place] : [place, size], x, y };
+    };
+    return {
+      useUTC: true,
+      animation: !still.matches, animationDuration: 300,
+      color: c.series,
+      textStyle: { fontFamily: c.font, color: c.text },
+      grid: { left: 8, right: 20, top: data.split ? 44 : data.unit ? 30 : 14, bottom: 6, outerBoundsMode: "same", outerBoundsContain: "axisLabel" },
+      legend: data.split
+        ? { type: "scroll", top: 0, left: 0, right: 0, itemWidth: 14, itemHeight: 9, itemGap: 14, icon: line ? undefined : "roundRect", textStyle: { color: c.text, fontSize: 12 },
+            pageTextStyle: { color: c.soft }, pageIconColor: c.text, pageIconInactiveColor: c.line, inactiveColor: c.line }
+        : { show: false },
+      tooltip: { trigger: line || data.time ? "axis" : "item", confine: true, className: "tip-box", formatter: tooltip(data, horizontal),
+        axisPointer: { type: line ? "line" : "shadow", lineStyle: { color: c.line }, shadowStyle: { color: c.grid, opacity: 0.5 } } },
+      xAxis: horizontal ? values : names,
+      yAxis: horizontal ? names : values,
+      series: data.series.map((s, i) => ({
+        name: s.name, type: data.kind, data: s.points.map(point), stack: !line && data.split ? "all" : undefined,
+        ...(line
+          ? { symbol: symbols[i % symbols.length], symbolSize: 6, showSymbol: s.points.length < 40, lineStyle: { width: 2, type: i < 8 ? "solid" : "dashed" },
+              emphasis: { focus: "series" }, connectNulls: false }
+          : { barMaxWidth: horizontal ? 26 : 40, itemStyle: { borderRadius: data.split ? 0 : horizontal ? [0, 4, 4, 0] : [4, 4, 0, 0] } }),
+      })),
+    };
+  };
+
+  const height = (data) => {
+    if (data.kind !== "bar" || data.time) return null;
+    const bars = new Set(data.series.flatMap((s) => s.points.map((p) => p[0]))).size;
+    return Math.max(220, Math.min(900, bars * 34 + 60));
+  };
+
+  const draw = (place) => {
+    const script = place.querySelector("script");
+    if (!script || drawn.has(place)) return;
+    const data = JSON.parse(script.textContent);
+    const tall = height(data);
+    if (tall) place.style.height = `${tall}px`;
+    const canvas = document.createElement("div");
+    canvas.className = "canvas";
+    place.append(canvas);
+    const chart = echarts.init(canvas, null, { renderer: "canvas" });
+    chart.setOption(options(data, place.clientWidth));
+    drawn.set(place, { chart, data });
+    sizes.observe(place);
+  };
+
+  const sizes = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      const known = drawn.get(target);
+      if (known) {
+        known.chart.resize();
+        known.chart.setOption(options(known.data, target.clientWidth));
+      }
+    }
+  });
+
+  const drawAll = () => {
+    for (const [place, { chart }] of drawn) {
+      if (!place.isConnected) {
+        sizes.unobserve(place);
+        chart.dispose();
+        drawn.delete(place);
+      }
+    }
+    document.querySelectorAll(".chart").forEach(draw);
+  };
+
+  document.addEventListener("headrace:theme", () => {
+    for (const [place, { chart, data }] of drawn) chart.setOption(options(data, place.clientWidth), { notMerge: true });
+  });
+  document.addEventListener("htmx:after:swap", drawAll);
+  // The URL of a page says what it shows: leave out what is empty.
+  document.addEventListener("submit", (event) => {
+    for (const field of event.target.elements) if (field.name && field.value === "") field.disabled = true;
+    setTimeout(() => { for (const field of event.target.elements) field.disabled = false; });
+  });
+  const form = document.querySelector("form.filters");
+  document.addEventListener("htmx:before:request", () => form?.classList.add("is-busy"));
+  document.addEventListener("htmx:finally:request", () => form?.classList.remove("is-busy"));
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", drawAll);
+  else drawAll();
+})();
