@@ -18,6 +18,7 @@ from headrace.model.project import LoadedProject
 from headrace.model.source import Source
 from headrace.model.types import Column, Type, parse_type
 from headrace.sql.dialect import Text
+from headrace.sql.gold import parts_columns
 from headrace.sql.judge import check_expressions, judge_sql, probe_sql
 from headrace.sql.mart import MartErrors, Relation, compile_mart
 from headrace.sql.query import Query, compile_query
@@ -307,7 +308,9 @@ class _Loader:
         reason = f"'{name}' is a mart, whose values change as records come"
         # A pinned mart is a fixed yardstick: what reads it does not depend on the whole history.
         changing = "" if name in self.pins else mart.batch_only or reason
-        self.relations[name] = Relation(name, columns, "mart", tuple(c.name for c in mart.grain), None, changing)
+        key = tuple(c.name for c in mart.grain)
+        self.relations[name] = Relation(name, columns, "mart", key, None, changing, mart=mart)
+        self.engine.define(f"{name}__parts", _empty(parts_columns(mart), []))
         self.define(name)
 
     # Queries and pages

@@ -26,6 +26,7 @@ def chart(tile: Tile, answer: Answer) -> dict[str, Any]:
     return {
         "kind": tile.kind,
         "time": kind.name == "DATE" or kind.is_instant,
+        "days": kind.name == "DATE",
         "x": words.label(names[x]),
         "y": words.label(names[y]),
         "unit": tile.unit,

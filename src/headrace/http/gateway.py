@@ -16,7 +16,7 @@ from headrace.http.answers import Answers
 from headrace.http.auth import Authenticator, Caller
 from headrace.http.limits import headers_of
 from headrace.http.meter import Meter
-from headrace.http.problems import Reply
+from headrace.http.problems import Problem, Reply
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -36,12 +36,25 @@ ANYWHERE = [
 ]
 NO_PAGE = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 SAFE = [*ANYWHERE, NO_PAGE]
+PAGE_POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+PAGE = [*ANYWHERE, (b"content-security-policy", PAGE_POLICY.encode())]
 
 
 class Gateway:
     """The ASGI application of a project. Answers go the short way; everything else through ``routes``."""
 
-    def __init__(self, routes: Application, answers: Answers, auth: Authenticator, meter: Meter, log: AccessLog | None, *, loopback: bool) -> None:
+    def __init__(
+        self,
+        routes: Application,
+        answers: Answers,
+        auth: Authenticator,
+        meter: Meter,
+        log: AccessLog | None,
+        *,
+        page: Callable[[Problem], str],
+        loopback: bool,
+    ) -> None:
+        self._page = page
         self._routes = routes
         self._answers = answers
         self._auth = auth
@@ -74,20 +87,21 @@ class Gateway:
                 caller.must("metrics" if path == "/metrics" else "read")
             if path.startswith(QUERIES) and (method == "GET" or method == "HEAD"):  # noqa: PLR1714 - twice as fast
                 name = path[len(QUERIES) :]
+                route = name if name in self._answers.forms else route
                 reply = await self._answers.reply(name, scope["query_string"], headers.get(b"if-none-match"))
-                route, rows = name, reply.rows
+                rows = reply.rows
                 await responder.reply(reply)
             else:
-                scope["headrace.responder"] = responder
                 await self._routes(scope, receive, responder)
                 route = scope.get("headrace.route", route)
         except Exception as error:  # noqa: BLE001 - the edge: every failure becomes a problem document
             code = error.code if isinstance(error, HeadraceError) else "HR0999"
-            reply = problems.reply(error, path[:1024], request_id)
-            if reply.status == 500:
+            problem = problems.problem(error, path[:1024], request_id)
+            if problem.status == 500:
                 print(f"request {request_id}:", "".join(traceback.format_exception(error)), file=sys.stderr, flush=True)  # noqa: T201
             if not responder.started:
-                await responder.reply(reply)
+                page = self._page(problem) if _wants_page(scope) else None
+                await responder.reply(problems.reply(error, problem, page))
         seconds = time.perf_counter() - began
         self._meter.request(route, responder.status, seconds)
         if self._log is not None:
@@ -114,6 +128,11 @@ class Gateway:
         )
 
 
+def _wants_page(scope: Scope) -> bool:
+    """Whether somebody with a browser asks, and not for an answer of the API."""
+    return not scope["path"].startswith("/v1/") and any(name == b"accept" and b"text/html" in value for name, value in scope["headers"])
+
+
 class _Responder:
     """Sends responses with what every one of them carries, and remembers what the log wants to know."""
 
@@ -130,7 +149,7 @@ class _Responder:
         """A whole response of the API. The server leaves the body out where the method is HEAD."""
         body = reply.body
         self.status, self.size, self.started = reply.status, len(body), True
-        headers = reply.headers + SAFE
+        headers = reply.headers + (PAGE if reply.headers[0][1].startswith(b"text/html") else SAFE)
         headers.append((b"x-request-id", self._request_id))
         if reply.status != 304:
             headers.append((b"content-length", b"%d" % len(body)))

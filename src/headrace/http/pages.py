@@ -37,6 +37,7 @@ class TileView:
     title: str
     doc: str
     span: int
+    odd: bool
     answer: Answer | None = None
     missing: tuple[str, ...] = ()
     error: str = ""
@@ -97,9 +98,8 @@ class Pages:
         generation = self._generation()
         fields = await filters(page, self._answers, given, generation)
         values = {f.name: f.value for f in fields}
-        tiles = await asyncio.gather(*(self._tile(slug, n, tile, span, values, given) for n, (tile, span) in enumerate(spans(page.tiles))))
+        tiles = await asyncio.gather(*(self._tile(slug, n, placed, values, given) for n, placed in enumerate(spans(page.tiles))))
         return self._template.render(
-            project=self._answers.project.name,
             pages=[(other, self._pages[other].title) for other in self._pages],
             slug=slug,
             title=page.title,
@@ -143,25 +143,26 @@ class Pages:
         shared = {name: value for name, value in values.items() if name in known and value != ""}
         return shared | {name: str(value) for name, value in tile.given.items()}
 
-    async def _tile(self, slug: str, number: int, tile: Tile, span: int, values: dict[str, str], url: Mapping[str, str]) -> TileView:
+    async def _tile(self, slug: str, number: int, placed: tuple[Tile, int, bool], values: dict[str, str], url: Mapping[str, str]) -> TileView:
+        tile, span, odd = placed
         query = self._answers.project.queries[tile.query]
         title = tile.title if tile.title not in (tile.query, tile.y) else words.label(tile.title)
         given = self._given(tile, values)
         missing = tuple(words.label(p.name) for p in query.parameters if p.required and p.name not in given)
         cursor = url.get(f"{AFTER}{number}") or None
         if missing:
-            return TileView(number, tile, title, query.doc, span, missing=missing)
+            return TileView(number, tile, title, query.doc, span, odd, missing=missing)
         try:
             answer = await self._answers.ask(tile.query, given, cursor)
         except HeadraceError as error:
-            return TileView(number, tile, title, query.doc, span, error=error.what, code=error.code)
+            return TileView(number, tile, title, query.doc, span, odd, error=error.what, code=error.code)
         except Exception:  # noqa: BLE001 - the edge of a tile: the page stays whole
             print(f"tile {slug}/{number}:", traceback.format_exc(), file=sys.stderr, flush=True)  # noqa: T201
-            return TileView(number, tile, title, query.doc, span, error="This tile could not be made.", code="HR0999")
+            return TileView(number, tile, title, query.doc, span, odd, error="This tile could not be made.", code="HR0999")
         asked = urlencode({name: value for name, value in values.items() if value != ""})
         here = f"/pages/{slug}?{asked}"
         return TileView(
-            number, tile, title, query.doc, span, answer,
+            number, tile, title, query.doc, span, odd, answer,
             csv_url=f"/pages/{slug}/tiles/{number}.csv?{asked}",
             json_url=f"/v1/queries/{tile.query}?{urlencode(given)}",
             next_url=f"{here}&{urlencode({f'{AFTER}{number}': answer.cursor})}" if answer.cursor and tile.kind == "table" else "",
@@ -169,15 +170,16 @@ class Pages:
         )  # fmt: skip
 
 
-def spans(tiles: Sequence[Tile]) -> list[tuple[Tile, int]]:
-    """Each tile with its width in twelfths: figures side by side, charts in pairs, tables across."""
-    found: list[tuple[Tile, int]] = []
+def spans(tiles: Sequence[Tile]) -> list[tuple[Tile, int, bool]]:
+    """Each tile with its width in twelfths: figures side by side, charts in pairs, tables across.
+
+    The last of an odd number is told apart, so that it can fill its row where there is room for two.
+    """
+    found: list[tuple[Tile, int, bool]] = []
     for kind, run in groupby(tiles, key=lambda tile: {"number": "number", "table": "table"}.get(tile.kind, "chart")):
         row = list(run)
-        if kind == "number":
-            found += [(tile, 12 // min(len(row), 4)) for tile in row]
-        elif kind == "chart":
-            found += [(tile, 12 if i == len(row) - 1 and len(row) % 2 else 6) for i, tile in enumerate(row)]
-        else:
-            found += [(tile, 12) for tile in row]
+        for i, tile in enumerate(row):
+            odd = i == len(row) - 1 and len(row) % 2 == 1
+            width = 12 // min(len(row), 4) if kind == "number" else 6 if kind == "chart" and not odd else 12
+            found.append((tile, width, odd))
     return found

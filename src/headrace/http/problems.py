@@ -78,27 +78,30 @@ def status_of(error: HeadraceError) -> int:
     return 500
 
 
-def reply(error: Exception, instance: str, request_id: str) -> Reply:
-    """The problem document of an error. One that is not the caller's fault and not known tells nothing of itself."""
+def problem(error: Exception, instance: str, request_id: str) -> Problem:
+    """The document of an error. One that is not the caller's fault and not expected tells nothing of itself."""
     if not isinstance(error, HeadraceError):
-        error = HeadraceError("HR0999", f"the request failed; the server's messages tell more under {request_id}")
+        error = HeadraceError("HR0999", "")
     status = status_of(error)
     detail = error.what + (f" ({error.help})" if error.help else "")
-    if status == 500 and error.code != "HR0999":
+    if status == 500:
         detail = f"the request failed; the server's messages tell more under {request_id}"
     elif isinstance(error, OutsideError):
         detail = "the store does not answer now"  # its own words may name files
     errors = (Detail(error.parameter, detail),) if isinstance(error, ParameterError) else ()
-    problem = Problem(
+    return Problem(
         type=f"/docs/errors/{error.code}", title=CODES[error.code].title, status=status, detail=detail,
         instance=instance, request_id=request_id, errors=errors,
     )  # fmt: skip
-    headers: list[tuple[bytes, bytes]] = [(b"content-type", MEDIA_TYPE), (b"cache-control", b"no-store")]
-    headers += _more(error)
-    return Reply(status, headers, _ENCODER.encode(problem))
 
 
-def _more(error: HeadraceError) -> Iterable[tuple[bytes, bytes]]:
+def reply(error: Exception, problem: Problem, page: str | None = None) -> Reply:
+    """The response to an error: the document, or a page that says the same."""
+    body, kind = (_ENCODER.encode(problem), MEDIA_TYPE) if page is None else (page.encode(), b"text/html; charset=utf-8")
+    return Reply(problem.status, [(b"content-type", kind), (b"cache-control", b"no-store"), *_more(error)], body)
+
+
+def _more(error: Exception) -> Iterable[tuple[bytes, bytes]]:
     if isinstance(error, Refusal):
         return error.headers
     if isinstance(error, NotReadyError):

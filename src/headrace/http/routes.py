@@ -20,19 +20,19 @@ from headrace import __version__
 from headrace.errors import CODES, HeadraceError, NotFoundError, NotReadyError, OutsideError, ParameterError
 from headrace.flow.answer import example
 from headrace.http.answers import Answers
+from headrace.http.gateway import PAGE_POLICY
 from headrace.http.meter import Meter
 from headrace.http.openapi import document
 from headrace.http.pages import Pages
-from headrace.http.problems import Refusal
+from headrace.http.problems import Problem, Refusal
 from headrace.model.serving import Parameter
 from headrace.sql.query import Query
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 HERE = Path(__file__).parent
-HTML_POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 # Swagger UI's style sheet has its icons in data: URLs.
-VIEWER_POLICY = HTML_POLICY + "; img-src 'self' data:"
+VIEWER_POLICY = PAGE_POLICY + "; img-src 'self' data:"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -42,9 +42,9 @@ class Site:
     def __init__(self, answers: Answers, meter: Meter | None) -> None:
         self._answers = answers
         self._meter = meter
-        self._templates = templates()
-        self._pages = Pages(answers, self._templates)
         project = answers.project
+        self._templates = templates(project.name)
+        self._pages = Pages(answers, self._templates)
         self._catalogue = _encode({"project": project.name, "queries": [entry(q, answers.max_rows) for q in project.queries.values()]})
         self._openapi = document(project, answers.max_rows)
         self._static = static_files()
@@ -124,7 +124,7 @@ class Site:
         return json(self._openapi)
 
     async def docs(self, request: Request) -> Response:
-        return self._html("docs.html", {"project": self._answers.project.name}, VIEWER_POLICY)
+        return self._html("docs.html", {}, VIEWER_POLICY)
 
     async def error(self, request: Request) -> Response:
         code = request.path_params["code"]
@@ -150,7 +150,7 @@ class Site:
         first = self._pages.first
         if first is not None:
             return RedirectResponse(f"/pages/{first}", 302)
-        return self._html("empty.html", {"project": self._answers.project.name, "queries": self._answers.project.queries})
+        return self._html("empty.html", {"queries": self._answers.project.queries})
 
     async def page(self, request: Request) -> Response:
         body = await self._pages.html(request.path_params["slug"], request.query_params.multi_items())
@@ -162,7 +162,11 @@ class Site:
         headers = {"content-type": "text/csv; charset=utf-8; header=present", "cache-control": "no-cache"}
         return Response(body, headers={**headers, "content-disposition": f'attachment; filename="{name}.csv"'})
 
-    def _html(self, template: str, values: dict[str, Any], policy: str = HTML_POLICY) -> Response:
+    def problem(self, problem: Problem) -> str:
+        """An error as a page, for people who ask with a browser."""
+        return self._templates.get_template("problem.html").render(problem=problem)
+
+    def _html(self, template: str, values: dict[str, Any], policy: str = PAGE_POLICY) -> Response:
         return html(self._templates.get_template(template).render(values), policy)
 
 
@@ -215,7 +219,7 @@ def json(body: bytes) -> Response:
     return Response(body, headers={"content-type": "application/json", "cache-control": "no-cache"})
 
 
-def html(body: str, policy: str = HTML_POLICY) -> Response:
+def html(body: str, policy: str = PAGE_POLICY) -> Response:
     headers = {"content-security-policy": policy, "cache-control": "no-cache", "cross-origin-opener-policy": "same-origin"}
     return Response(body, headers={**headers, "content-type": "text/html; charset=utf-8"})
 
@@ -233,12 +237,12 @@ def static_files() -> dict[str, tuple[bytes, str, str]]:
     return found
 
 
-def templates() -> jinja2.Environment:
+def templates(project: str) -> jinja2.Environment:
     """The templates: everything is escaped, and an unknown name is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     tags = {path: tag.strip('"') for path, (_, _, tag) in static_files().items()}
     environment.globals["static"] = lambda path: f"/static/{path}?v={tags[path]}"
-    environment.globals["version"] = __version__
+    environment.globals["project"] = project
     return environment

@@ -78,7 +78,8 @@ class Server(uvicorn.Server):
         self._answers = Answers(app.project, app.store, max_rows=settings["serve.max_rows"], max_scan=settings["serve.max_scan"])
         self._auth = auth or Authenticator(file, noted=(meter or Uncounted()).login)
         self._log = AccessLog() if settings["serve.access_log"] else None
-        gateway = Gateway(Site(self._answers, meter).application(), self._answers, self._auth, meter or Uncounted(), self._log, loopback=loopback)
+        site = Site(self._answers, meter)
+        gateway = Gateway(site.application(), self._answers, self._auth, meter or Uncounted(), self._log, page=site.problem, loopback=loopback)
         connection: Any = type("BoundedConnection", (Connection,), {"most": settings["serve.connections"]})
         proxies = str(settings["serve.proxies"])
         super().__init__(

@@ -276,7 +276,8 @@ class Evaluator:
     def _date_trunc(self, node: exp.Expr) -> Code:
         unit, value = str(node.args["unit"].name).lower(), self.compile(node.this)
         if value.type.name == "DATE" and unit in ("day", "week", "month", "quarter", "year"):
-            return Code(f"trunc_date({value.source}, {unit!r})", Type("DATE"))
+            # The engines make a timestamp of it.
+            return Code(f"instant(trunc_date({value.source}, {unit!r}))", Type("TIMESTAMP"))
         if value.type.is_instant and unit.upper() in MICROSECONDS and unit != "week":
             return Code(f"trunc_time({value.source}, {MICROSECONDS[unit.upper()]})", value.type)
         if value.type.is_instant and unit in ("week", "month", "quarter", "year"):

@@ -20,6 +20,7 @@ from headrace.sql.dialect import (
     function_name,
     is_aggregate,
     is_division_safe,
+    parse_expression,
     parse_select,
     render,
 )
@@ -42,6 +43,7 @@ class Relation:
     valid: tuple[str, str] | None = None
     batch_only: str = ""
     identity: tuple[str, ...] = ()
+    mart: Mart | None = None
 
     def column(self, name: str) -> Column | None:
         return next((c for c in self.columns if c.name == name), None)
@@ -106,6 +108,8 @@ class _Compiler:
         self.stop_if_wrong()
         inputs = self.inputs(select)
         self.stop_if_wrong()
+        merged = self.over_parts(select, inputs[0])
+        self.stop_if_wrong()
         input_columns = {c.name for name in inputs for c in self.relations[name].columns}
         outputs = self.outputs(select, input_columns)
         self.stop_if_wrong()
@@ -122,9 +126,9 @@ class _Compiler:
             (
                 f"it reads {n}, which is batch only: {self.relations[n].batch_only}"
                 for n in inputs
-                if self.relations[n].batch_only
+                if self.relations[n].batch_only and not (merged and n == inputs[0])
             ),
-            "",
+            merged.batch_only if merged else "",
         )
         if whole:
             batch_only = f"{function_name(whole[0]) or 'a window'}() needs all records at once (line {self.text.at(whole[0]).line})"
@@ -132,7 +136,41 @@ class _Compiler:
         else:
             finished = {alias: self.take_apart(alias, e) for alias, e in measures.items()}
         self.stop_if_wrong()
-        return self.build(select, inputs, grain, measures, finished, batch_only, mergeable=not whole)
+        records = f"sum({RECORDS})" if merged else "count(*)"
+        return self.build(select, inputs, grain, measures, finished, batch_only, records, mergeable=not whole)
+
+    def over_parts(self, select: exp.Select, base: str) -> Mart | None:
+        """Rewrites ``measure(column)`` of a mart over a mart: its finisher over the merged parts of the inner mart."""
+        inner = self.relations[base].mart
+        calls = [n for n in select.find_all(exp.Anonymous) if str(n.this).lower() == "measure"]
+        if not calls:
+            return None
+        if inner is None:
+            self.wrong("HR0210", "measure() merges a mart's parts", calls[0], "aggregate the dataset's own columns: sum(x), count(*)")
+            return None
+        parts = {p.name: p for p in inner.parts}
+        for call in calls:
+            column = call.expressions[0]
+            found = inner.measure(column.name) if isinstance(column, exp.Column) else None
+            if found is None:
+                self.wrong("HR0204", f"'{base}' has no measure '{render(column)}'", call, nearest(render(column), [m.name for m in inner.measures]))
+                continue
+            tree = parse_expression(Text(found.finisher, self.text.place))
+            for part in list(tree.find_all(exp.Column)):
+                if parts[part.name].merge not in ("sum", "min", "max", "bool_or", "bool_and"):
+                    self.wrong("HR0212", f"measure({column.name}) has a part that is merged by {parts[part.name].merge}", call, "read the dataset instead")
+                    continue
+                merged = exp.Anonymous(this=parts[part.name].merge, expressions=[exp.column(part.name)])
+                if part is tree:
+                    tree = merged
+                else:
+                    part.replace(merged)
+            call.replace(exp.paren(tree))
+        rewritten = parse_select(Text(render(select), self.text.place))
+        select.set("expressions", rewritten.args["expressions"])
+        table = select.args["from_"].this
+        select.args["from_"].set("this", exp.to_table(f"{base}__parts", alias=table.alias_or_name))
+        return inner
 
     def inputs(self, select: exp.Select) -> list[str]:
         source = select.args.get("from_")
@@ -298,8 +336,6 @@ class _Compiler:
                 call,
                 "only count(DISTINCT x) has a merge",
             )
-        if function == "measure":
-            self.wrong("HR0210", "measure() belongs in a query", call, "in a mart aggregate the dataset's own columns")
         merge = "sum" if function == "count" else cast("Merge", function)
         return exp.column(self.part(alias, f"{render(call)}{where}", merge))
 
@@ -335,6 +371,7 @@ class _Compiler:
         measures: dict[str, exp.Expr],
         finished: dict[str, exp.Expr],
         batch_only: str,
+        records: str,
         *,
         mergeable: bool,
     ) -> Mart:
@@ -343,7 +380,7 @@ class _Compiler:
         items += [f"{expression} AS {name}" for name, (expression, _) in parts.items()]
         tail = _tail(select)
         grouping = f" GROUP BY {', '.join(str(i + 1) for i in range(len(grain)))}" if grain else ""
-        sql = f"SELECT {', '.join([*items, f'count(*) AS {RECORDS}'])} {tail}{grouping}"
+        sql = f"SELECT {', '.join([*items, f'CAST({records} AS BIGINT) AS {RECORDS}'])} {tail}{grouping}"
         try:
             described = dict(self.describe(sql))
             finished_types = (

@@ -192,3 +192,21 @@ def test_boolean_columns_are_conditions(tmp_path: Path) -> None:
     assert folder.ask("q", shop="a") == [{"paid": False, "any_big": True, "total": "2.0000"}, {"paid": True, "any_big": False, "total": "1.0000"}]
     assert folder.ask("q", shop="b") == []
     assert folder.ask("g", shop="a") == [{"got": "1.0000", "any_big": True}]
+
+
+def test_a_mart_over_a_mart_merges_parts_and_stays_streamable(tmp_path: Path, plain: duckdb.DuckDBPyConnection) -> None:
+    folder = ProjectFolder(tmp_path, DECLARATIONS, {
+        "marts/daily.sql": MART,
+        "marts/monthly.sql": "SELECT shop, date_trunc('month', day) AS month, measure(revenue) AS revenue, measure(mean) AS mean, measure(most) AS most, "
+        "measure(basket) AS basket FROM daily GROUP BY ALL",
+        "queries/months.sql": "SELECT month, revenue, mean, most, basket FROM monthly WHERE shop = $shop ORDER BY month",
+    })  # fmt: skip
+    for piece in range(2):
+        folder.land(f"sales_{piece}.csv", _landing(ROWS[piece::2]))
+        folder.run()
+    assert folder.app.project.marts["monthly"].batch_only == ""
+    ((month, revenue, mean, most, basket),) = folder.answer("months", shop="shop1").rows
+    wanted = plain.execute("SELECT sum(amount), avg(amount), max(amount), sum(amount) / count(*) FROM sales WHERE shop = 'shop1'").fetchone()
+    assert (month, Decimal(revenue), Decimal(most)) == ("2024-01-01T00:00:00Z", wanted[0], wanted[2])
+    assert abs(float(mean) - wanted[1]) < 1e-6
+    assert abs(float(basket) - wanted[3]) < 1e-6

@@ -18,6 +18,13 @@
   const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
   const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
   const minute = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", timeZone: "UTC" });
+  const dayOnly = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
+  const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", timeZone: "UTC" });
+  const axisDay = (value) => {
+    const moment = new Date(value);
+    if (moment.getTime() % 86_400_000) return clock.format(moment);
+    return moment.getUTCMonth() === 0 && moment.getUTCDate() === 1 ? String(moment.getUTCFullYear()) : dayOnly.format(moment);
+  };
   const when = (value) => (new Date(value).getTime() % 86_400_000 ? minute : day).format(new Date(value));
   const exact = (value) => (value === null || value === undefined ? "–" : typeof value === "string" ? value.replace(/\B(?=(\d{3})+(?=\.|$))(?<!\..*)/g, ",") : number.format(value));
 
@@ -51,11 +58,11 @@
     const label = { color: c.soft, fontSize: 12, hideOverlap: true };
     const values = {
       type: "value", axisLabel: { ...label, formatter: (v) => short.format(v) }, splitLine: { lineStyle: { color: c.grid } },
-      name: data.unit || "", nameTextStyle: { color: c.soft, align: horizontal ? "right" : "left" }, splitNumber: width < 480 ? 3 : 5,
+      splitNumber: width < 480 ? 3 : 5,
     };
     const names = {
-      ...(data.time ? { type: "time", minInterval: 86_400_000 } : { type: "category", data: categories, inverse: horizontal }),
-      axisLabel: { ...label, ...(horizontal ? { width: Math.min(160, width * 0.3), overflow: "truncate" } : {}) },
+      ...(data.time ? { type: "time", minInterval: data.days ? 86_400_000 : undefined } : { type: "category", data: categories, inverse: horizontal }),
+      axisLabel: { ...label, ...(data.time ? { formatter: axisDay } : {}), ...(horizontal ? { width: Math.min(160, width * 0.3), overflow: "truncate" } : {}) },
       axisLine: { lineStyle: { color: c.line } }, axisTick: { show: false }, splitLine: { show: false },
     };
     const point = ([x, y]) => {
@@ -68,7 +75,7 @@
       animation: !still.matches, animationDuration: 300,
       color: c.series,
       textStyle: { fontFamily: c.font, color: c.text },
-      grid: { left: 8, right: 20, top: data.split ? 44 : data.unit ? 30 : 14, bottom: 6, outerBoundsMode: "same", outerBoundsContain: "axisLabel" },
+      grid: { left: 8, right: 20, top: data.split ? 40 : 12, bottom: 6, outerBoundsMode: "same", outerBoundsContain: "axisLabel" },
       legend: data.split
         ? { type: "scroll", top: 0, left: 0, right: 0, itemWidth: 14, itemHeight: 9, itemGap: 14, icon: line ? undefined : "roundRect", textStyle: { color: c.text, fontSize: 12 },
             pageTextStyle: { color: c.soft }, pageIconColor: c.text, pageIconInactiveColor: c.line, inactiveColor: c.line }
@@ -90,7 +97,7 @@
   const height = (data) => {
     if (data.kind !== "bar" || data.time) return null;
     const bars = new Set(data.series.flatMap((s) => s.points.map((p) => p[0]))).size;
-    return Math.max(220, Math.min(900, bars * 34 + 60));
+    return Math.max(180, Math.min(900, bars * 34 + 60));
   };
 
   const draw = (place) => {
@@ -98,7 +105,7 @@
     if (!script || drawn.has(place)) return;
     const data = JSON.parse(script.textContent);
     const tall = height(data);
-    if (tall) place.style.height = `${tall}px`;
+    if (tall) place.style.minHeight = place.style.flexBasis = `${tall}px`;
     const canvas = document.createElement("div");
     canvas.className = "canvas";
     place.append(canvas);
