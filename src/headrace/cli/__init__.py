@@ -40,7 +40,9 @@ class Verbs(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
-            return None
+            from headrace.errors import nearest
+
+            ctx.fail(f"no verb '{name}': {nearest(name, COMMANDS)}")
         command: click.Command = getattr(importlib.import_module("headrace." + COMMANDS[name][0]), name)
         return command
 

@@ -38,7 +38,18 @@ class AccessLog:
         self._encode = msgspec.json.Encoder().encode
 
     def note(
-        self, at: float, id: str, who: str, address: str, method: str, path: bytes, status: int, ms: float, size: int, code: str, rows: int | None
+        self,
+        at: float,
+        id: str,
+        who: str,
+        address: str,
+        method: str,
+        path: bytes,
+        status: int,
+        ms: float,
+        size: int,
+        code: str,
+        rows: int | None,
     ) -> None:
         """``path`` is as it was sent: what is not printable ASCII in it is escaped when written."""
         if not self._waiting:
@@ -50,8 +61,17 @@ class AccessLog:
         text = [
             self._encode(
                 Line(
-                    dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="milliseconds"), id, _ascii(who), address, method,
-                    path[:1024].decode("ascii", "backslashreplace"), status, round(ms, 3), size, code, rows,
+                    dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="milliseconds"),
+                    id,
+                    _ascii(who),
+                    address,
+                    method,
+                    path[:1024].decode("ascii", "backslashreplace"),
+                    status,
+                    round(ms, 3),
+                    size,
+                    code,
+                    rows,
                 )  # fmt: skip
             )
             for at, id, who, address, method, path, status, ms, size, code, rows in lines

@@ -49,7 +49,9 @@ class Form:
         self.many = {p.name for p in query.parameters if p.many}
         # Rows become objects. A struct type of the columns makes and encodes them in a third of a dict's time.
         names = {f"c{i}": column.name for i, column in enumerate(query.columns)}
-        self.row: Callable[..., Any] = msgspec.defstruct("Row", [(field, Any) for field in names], rename=names, gc=False)
+        self.row: Callable[..., Any] = msgspec.defstruct(
+            "Row", [(field, Any) for field in names], rename=names, gc=False
+        )
         definition = repr((__version__, query.sql, [(c.name, str(c.type)) for c in query.columns], max_rows))
         self.definition = hashlib.blake2b(definition.encode(), digest_size=16).digest()
         # An answer that depends on the time of asking is never the same one again.
@@ -105,7 +107,9 @@ class Answers:
         except SpentError:
             answer = await self._in_thread(query, values, cursor)
         row = form.row
-        document = Document(name, answer.generation, answer.as_of, answer.complete, [row(*r) for r in answer.rows], answer.cursor)
+        document = Document(
+            name, answer.generation, answer.as_of, answer.complete, [row(*r) for r in answer.rows], answer.cursor
+        )
         headers: Headers = [
             (b"content-type", b"application/json"),
             (b"cache-control", b"no-cache"),
@@ -153,14 +157,18 @@ class Answers:
         try:
             answer = reader.read(query, values, cursor)
         except SpentError:
-            raise Refusal(400, "HR0607", f"the answer would read more than {self._max_scan} rows", help="ask for a shorter range") from None
+            raise Refusal(
+                400, "HR0607", f"the answer would read more than {self._max_scan} rows", help="ask for a shorter range"
+            ) from None
         if len(answer.rows) > self.max_rows:
             raise _too_much(self.max_rows)
         return answer
 
     def _tag(self, form: Form, generation: Generation, query_string: bytes) -> bytes:
         """A strong validator: the same code, query, question and publication give the same bytes."""
-        question = b"\0".join((form.definition, b"%d" % generation.number, generation.published_at.encode(), query_string))
+        question = b"\0".join(
+            (form.definition, b"%d" % generation.number, generation.published_at.encode(), query_string)
+        )
         return b'"' + hashlib.blake2b(question, digest_size=12).hexdigest().encode() + b'"'
 
 
@@ -174,11 +182,18 @@ def _given(query_string: bytes, many: set[str]) -> dict[str, Any]:
         if b"%" in query_string or b"+" in query_string or not query_string.isascii():
             pairs = parse_qsl(query_string.decode("ascii"), keep_blank_values=True, errors="strict")
         else:
-            pairs = [(k, v) for k, _, v in [part.partition("=") for part in query_string.decode("ascii").split("&")] if k]
+            pairs = [
+                (k, v) for k, _, v in [part.partition("=") for part in query_string.decode("ascii").split("&")] if k
+            ]
     except UnicodeDecodeError:
         raise ParameterError("HR0502", "the parameters are not UTF-8, or not percent-encoded", parameter="") from None
     if len(pairs) > MOST_PARAMETERS:
-        raise ParameterError("HR0502", f"more than {MOST_PARAMETERS} parameters", parameter="", help="a list can be one parameter, with commas")
+        raise ParameterError(
+            "HR0502",
+            f"more than {MOST_PARAMETERS} parameters",
+            parameter="",
+            help="a list can be one parameter, with commas",
+        )
     given: dict[str, Any] = dict(pairs)
     if len(given) != len(pairs):
         for name in given:

@@ -33,7 +33,10 @@ LONGEST_HEADER = 4096
 """Bytes of an Authorization header: far more than the longest password needs."""
 QUEUE = 16
 """Logins that may wait for a core. One takes about 70 ms, so the last waits about a second."""
-CHALLENGES = ((b"www-authenticate", b'Basic realm="Headrace", charset="UTF-8"'), (b"www-authenticate", b'Bearer realm="Headrace"'))
+CHALLENGES = (
+    (b"www-authenticate", b'Basic realm="Headrace", charset="UTF-8"'),
+    (b"www-authenticate", b'Bearer realm="Headrace"'),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,5 +216,7 @@ class Authenticator:
             raise
         finally:
             self._callers = {
-                id: (key, Caller(f"key:{id}", frozenset(key.scopes))) for id, key in self._credentials.keys.items() if key.revoked is None
+                id: (key, Caller(f"key:{id}", frozenset(key.scopes)))
+                for id, key in self._credentials.keys.items()
+                if key.revoked is None
             }

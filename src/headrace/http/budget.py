@@ -43,7 +43,9 @@ class Bounded:
         left = self._left - A_FETCH
         if left < 0 or (limit is not None and limit > left):
             raise SpentError
-        rows = self._store.fetch(table, partition, bounds, reverse=reverse, after=after, limit=left + 1 if limit is None else limit)
+        rows = self._store.fetch(
+            table, partition, bounds, reverse=reverse, after=after, limit=left + 1 if limit is None else limit
+        )
         self._left = left - len(rows)
         if self._left < 0:
             raise SpentError

@@ -39,11 +39,23 @@ def summary(tile: Tile, answer: Answer) -> str:
     """What a chart shows, for those who cannot see it; the table below it has the values."""
     drawn = chart(tile, answer)
     kind = "Line" if tile.kind == "line" else "Bar"
-    split = f", one {'line' if tile.kind == 'line' else 'colour'} for each of {len(drawn['series'])} {words.label(tile.by).lower()}s" if tile.by else ""
-    return f"{kind} chart of {drawn['y']} by {drawn['x']}{split}. {len(answer.rows)} values; the same as a table follows."
+    split = (
+        f", one {'line' if tile.kind == 'line' else 'colour'} for each of {len(drawn['series'])} {words.label(tile.by).lower()}s"
+        if tile.by
+        else ""
+    )
+    return (
+        f"{kind} chart of {drawn['y']} by {drawn['x']}{split}. {len(answer.rows)} values; the same as a table follows."
+    )
 
 
 def embedded(data: dict[str, Any]) -> str:
     """JSON that can stand inside a script element: nothing in it can end that element, or start another."""
     text = _encode(data).decode()
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return (
+        text.replace("<", "\\u003c")
+        .replace(">", "\\u003e")
+        .replace("&", "\\u0026")
+        .replace("\u2028", "\\u2028")
+        .replace("\u2029", "\\u2029")
+    )

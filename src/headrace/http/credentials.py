@@ -72,13 +72,17 @@ def load(file: Path) -> Credentials:
         with file.open("rb") as opened:
             mode = os.fstat(opened.fileno()).st_mode
             if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise SettingError("HR0601", f"{file} is open to others (mode {stat.S_IMODE(mode):o})", help=f"chmod 600 {file}")
+                raise SettingError(
+                    "HR0601", f"{file} is open to others (mode {stat.S_IMODE(mode):o})", help=f"chmod 600 {file}"
+                )
             return _DECODER.decode(opened.read())
     except FileNotFoundError:
         return Credentials()
     except msgspec.DecodeError:
         # The message of the decoder may quote what it read.
-        raise SettingError("HR0601", f"{file} is not a file of users", help="restore it, or remove it and add the users again") from None
+        raise SettingError(
+            "HR0601", f"{file} is not a file of users", help="restore it, or remove it and add the users again"
+        ) from None
 
 
 def add_user(file: Path, name: str, password: str | None = None) -> str:
@@ -87,10 +91,14 @@ def add_user(file: Path, name: str, password: str | None = None) -> str:
     Raises SettingError HR0601 for a name or a password that cannot be.
     """
     if not USER_NAME.match(name):
-        raise SettingError("HR0601", f"'{name[:80]}' is not a user name", help="letters, digits and . _ @ -, at most 64")
+        raise SettingError(
+            "HR0601", f"'{name[:80]}' is not a user name", help="letters, digits and . _ @ -, at most 64"
+        )
     password = secrets.token_urlsafe(18) if password is None else normal(password)
     if not SHORTEST <= len(password) <= LONGEST:
-        raise SettingError("HR0601", f"a password has {SHORTEST} to {LONGEST} characters", help="leave it out to have one made")
+        raise SettingError(
+            "HR0601", f"a password has {SHORTEST} to {LONGEST} characters", help="leave it out to have one made"
+        )
     user = User(hash=HASHER.hash(password), created=now())
     with _changing(file) as known:
         known.users[name] = user
@@ -101,13 +109,17 @@ def remove_user(file: Path, name: str) -> None:
     """Removes a user; raises NotFoundError HR0602."""
     with _changing(file) as known:
         if known.users.pop(name, None) is None:
-            raise NotFoundError("HR0602", f"no user '{name}'", help=nearest(name, known.users) if known.users else "there are none")
+            raise NotFoundError(
+                "HR0602", f"no user '{name}'", help=nearest(name, known.users) if known.users else "there are none"
+            )
 
 
 def create_key(file: Path, name: str, scopes: tuple[str, ...] = ("read",), expires: dt.timedelta | None = None) -> str:
     """Makes a key and returns its token, which is kept nowhere; raises SettingError HR0601."""
     if not KEY_NAME.match(name):
-        raise SettingError("HR0601", f"'{name[:80]}' is not a name for a key", help="letters, digits, spaces and . _ @ -, at most 64")
+        raise SettingError(
+            "HR0601", f"'{name[:80]}' is not a name for a key", help="letters, digits, spaces and . _ @ -, at most 64"
+        )
     for scope in scopes:
         if scope not in SCOPES:
             raise SettingError("HR0601", f"no scope '{scope}'", help=nearest(scope, SCOPES))
@@ -125,7 +137,9 @@ def revoke_key(file: Path, id: str) -> None:
     with _changing(file) as known:
         key = known.keys.get(id)
         if key is None:
-            raise NotFoundError("HR0602", f"no key '{id}'", help=nearest(id, known.keys) if known.keys else "there are none")
+            raise NotFoundError(
+                "HR0602", f"no key '{id}'", help=nearest(id, known.keys) if known.keys else "there are none"
+            )
         if key.revoked is None:
             known.keys[id] = msgspec.structs.replace(key, revoked=now())
 

@@ -45,7 +45,9 @@ class Filter:
     choices: tuple[Choice, ...] = field(default=())
 
 
-async def filters(page: Page, answers: Answers, given: Mapping[str, str], generation: Generation | None) -> list[Filter]:
+async def filters(
+    page: Page, answers: Answers, given: Mapping[str, str], generation: Generation | None
+) -> list[Filter]:
     """The page's filters with their values: from the URL, else the page, else the newest data and the first choice."""
     found: dict[str, Filter] = {}
     for query, parameter in _shared(page, answers):
@@ -53,7 +55,9 @@ async def filters(page: Page, answers: Answers, given: Mapping[str, str], genera
             found[parameter.name] = await _filter(page, answers, query, parameter, given, generation)
         elif parameter.required and not found[parameter.name].required:
             known = found[parameter.name]
-            found[parameter.name] = Filter(known.name, known.label, known.kind, known.value, True, known.hint, known.choices)
+            found[parameter.name] = Filter(
+                known.name, known.label, known.kind, known.value, True, known.hint, known.choices
+            )
     return list(found.values())
 
 
@@ -68,7 +72,12 @@ def _shared(page: Page, answers: Answers) -> Iterator[tuple[Query, Parameter]]:
 
 
 async def _filter(
-    page: Page, answers: Answers, query: Query, parameter: Parameter, given: Mapping[str, str], generation: Generation | None
+    page: Page,
+    answers: Answers,
+    query: Query,
+    parameter: Parameter,
+    given: Mapping[str, str],
+    generation: Generation | None,
 ) -> Filter:
     choices = await _choices(answers, query, parameter)
     value = given.get(parameter.name)
@@ -104,28 +113,47 @@ def _newest(query: Query, parameter: Parameter, generation: Generation | None) -
         return ""
     bound = ranges(query.sql).get(parameter.name)
     state = generation.tables.get(query.tables[0].name)
-    known = [generation.as_of[lane] for lane in (state.lanes if state else generation.as_of) if lane in generation.as_of]
+    known = [
+        generation.as_of[lane] for lane in (state.lanes if state else generation.as_of) if lane in generation.as_of
+    ]
     if bound is None or not known:
         return ""
     side, included = bound
     newest = dt.datetime.fromisoformat(max(known))
-    return _text(newest - SPAN + dt.timedelta(days=1) if side == "low" else newest if included else newest + dt.timedelta(days=1), parameter.type)
+    return _text(
+        newest - SPAN + dt.timedelta(days=1)
+        if side == "low"
+        else newest
+        if included
+        else newest + dt.timedelta(days=1),
+        parameter.type,
+    )
 
 
 def _text(moment: dt.datetime, type: Type) -> str:
-    return moment.date().isoformat() if type.name == "DATE" else moment.replace(tzinfo=None, second=0, microsecond=0).isoformat(timespec="minutes")
+    return (
+        moment.date().isoformat()
+        if type.name == "DATE"
+        else moment.replace(tzinfo=None, second=0, microsecond=0).isoformat(timespec="minutes")
+    )
 
 
 async def _choices(answers: Answers, query: Query, parameter: Parameter) -> tuple[Choice, ...]:
     """Values from a query that lists them: one that needs no parameters and starts with the column compared with."""
     column = _compared_with(query, parameter)
-    lists = [q for q in answers.project.queries.values() if q.columns[0].name == column and not any(p.required for p in q.parameters)]
+    lists = [
+        q
+        for q in answers.project.queries.values()
+        if q.columns[0].name == column and not any(p.required for p in q.parameters)
+    ]
     lists.sort(key=lambda q: (q.tables[0].of_mart, q.name))
     if not lists:
         return ()
     listing = lists[0]
     try:
-        answer = await answers.ask(listing.name, {listing.limit: str(min(MOST_CHOICES, answers.max_rows))} if listing.limit else {})
+        answer = await answers.ask(
+            listing.name, {listing.limit: str(min(MOST_CHOICES, answers.max_rows))} if listing.limit else {}
+        )
     except HeadraceError:
         return ()  # the tiles will say what is wrong
     named = len(listing.columns) > 1 and listing.columns[1].type.name == "VARCHAR"

@@ -130,7 +130,9 @@ class Gateway:
 
 def _wants_page(scope: Scope) -> bool:
     """Whether somebody with a browser asks, and not for an answer of the API."""
-    return not scope["path"].startswith("/v1/") and any(name == b"accept" and b"text/html" in value for name, value in scope["headers"])
+    return not scope["path"].startswith("/v1/") and any(
+        name == b"accept" and b"text/html" in value for name, value in scope["headers"]
+    )
 
 
 class _Responder:

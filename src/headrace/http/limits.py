@@ -20,7 +20,9 @@ def headers_of(pairs: Sequence[tuple[bytes, bytes]], path: str, query: bytes) ->
     if len(path) + len(query) > LONGEST_URL:
         raise Refusal(414, "HR0607", f"the URL has more than {LONGEST_URL} bytes")
     if len(pairs) > MOST_HEADERS or sum([len(name) + len(value) for name, value in pairs]) > LONGEST_HEADERS:
-        raise Refusal(431, "HR0607", f"more than {MOST_HEADERS} headers, or {LONGEST_HEADERS} bytes of them", headers=CLOSE)
+        raise Refusal(
+            431, "HR0607", f"more than {MOST_HEADERS} headers, or {LONGEST_HEADERS} bytes of them", headers=CLOSE
+        )
     headers = dict(pairs)
     if len(headers) != len(pairs):
         names = [name for name, _ in pairs]

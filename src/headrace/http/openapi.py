@@ -98,7 +98,12 @@ def range_text(query: Query) -> str:
     texts = []
     for low, high in zip(lows, highs, strict=False):
         low_in, high_in = bounds[low][1], bounds[high][1]
-        kind = {(True, True): "inclusive", (True, False): "half-open", (False, False): "open", (False, True): "half-open"}[low_in, high_in]
+        kind = {
+            (True, True): "inclusive",
+            (True, False): "half-open",
+            (False, False): "open",
+            (False, True): "half-open",
+        }[low_in, high_in]
         marks = f"{'[' if low_in else '('}{low}, {high}{']' if high_in else ')'}"
         texts.append(f"The range `{marks}` is {kind}: `{low}` is {_in(low_in)} and `{high}` is {_in(high_in)}.")
     alone = [*lows[len(highs) :], *highs[len(lows) :]]
@@ -136,7 +141,10 @@ def _operation(query: Query, max_rows: int, hints: dict[str, str]) -> Schema:
                     }
                 },
             },
-            "304": {"description": "Not changed since the answer with that ETag.", "headers": {"ETag": {"$ref": "#/components/headers/ETag"}}},
+            "304": {
+                "description": "Not changed since the answer with that ETag.",
+                "headers": {"ETag": {"$ref": "#/components/headers/ETag"}},
+            },
             **_problems((*PROTECTED, 404, 503)),
         },
     }
@@ -155,9 +163,21 @@ def _parameter(p: Parameter, max_rows: int, hints: dict[str, str], bounds: dict[
         one = p.default if p.default is not None else 1
     elif schema.get("type") == "boolean":
         one = True
-    found: Schema = {"name": p.name, "in": "query", "required": p.required, "description": _about(p, bounds), "schema": schema, "example": one}
+    found: Schema = {
+        "name": p.name,
+        "in": "query",
+        "required": p.required,
+        "description": _about(p, bounds),
+        "schema": schema,
+        "example": one,
+    }
     if p.many:
-        found |= {"schema": {"type": "array", "items": schema, "minItems": 1, "maxItems": 60}, "style": "form", "explode": False, "example": [one]}
+        found |= {
+            "schema": {"type": "array", "items": schema, "minItems": 1, "maxItems": 60},
+            "style": "form",
+            "explode": False,
+            "example": [one],
+        }
     return found
 
 
@@ -184,7 +204,10 @@ def _answer(query: Query) -> Schema:
     fixed: Schema = {
         "query": {"const": query.name},
         "generation": {"type": "integer", "minimum": 1, "description": "The publication that was read."},
-        "as_of": {"type": ["string", "null"], "description": "The newest event time counted, the least over the lanes that feed the query."},
+        "as_of": {
+            "type": ["string", "null"],
+            "description": "The newest event time counted, the least over the lanes that feed the query.",
+        },
         "complete": {"type": "boolean", "description": "False where a lane stands still."},
         "rows": {"type": "array", "items": row},
         "next_cursor": {"type": ["string", "null"], "description": "Continues where the rows end; null at the end."},
@@ -194,7 +217,14 @@ def _answer(query: Query) -> Schema:
 
 def _example_answer(query: Query) -> Schema:
     row = {c.name: _example_value(c.type) for c in query.columns}
-    return {"query": query.name, "generation": 7, "as_of": "2025-08-31T23:59:00Z", "complete": True, "rows": [row], "next_cursor": None}
+    return {
+        "query": query.name,
+        "generation": 7,
+        "as_of": "2025-08-31T23:59:00Z",
+        "complete": True,
+        "rows": [row],
+        "next_cursor": None,
+    }
 
 
 def _schema(type: Type, *, stored: bool = True) -> Schema:
@@ -253,12 +283,24 @@ def _problems(statuses: Iterable[int]) -> Schema:
 
 
 def _problem(status: int) -> Schema:
-    code = {400: "HR0502", 401: "HR0602", 403: "HR0602", 404: "HR0501", 405: "HR0608", 429: "HR0604", 500: "HR0999", 503: "HR0402"}.get(status, "HR0607")
+    code = {
+        400: "HR0502",
+        401: "HR0602",
+        403: "HR0602",
+        404: "HR0501",
+        405: "HR0608",
+        429: "HR0604",
+        500: "HR0999",
+        503: "HR0402",
+    }.get(status, "HR0607")
     one = {
         "type": f"/docs/errors/{code}", "title": CODES[code].title, "status": status, "detail": EVERYWHERE[status],
         "instance": "/v1/queries/usage", "request_id": "5f0c2a91-1f",
     }  # fmt: skip
-    found: Schema = {"description": EVERYWHERE[status], "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": one}}}
+    found: Schema = {
+        "description": EVERYWHERE[status],
+        "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": one}},
+    }
     if status in (429, 503):
         found["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
     if status == 401:
@@ -271,15 +313,29 @@ def _fixed() -> Schema:
 
     def operation(id: str, tag: str, summary: str, content: Schema, problems: Iterable[int], **more: Any) -> Schema:
         ok = {"200": {"description": summary, "content": content}}
-        return {"get": {"operationId": id, "tags": [tag], "summary": summary, "responses": {**ok, **_problems(problems)}, **more}}
+        return {
+            "get": {
+                "operationId": id,
+                "tags": [tag],
+                "summary": summary,
+                "responses": {**ok, **_problems(problems)},
+                **more,
+            }
+        }
 
     def schema(name: str) -> Schema:
         return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
 
-    plain: Schema = {"type": "object", "properties": {"status": {"type": "string"}, "code": {"type": "string"}}, "required": ["status"]}
+    plain: Schema = {
+        "type": "object",
+        "properties": {"status": {"type": "string"}, "code": {"type": "string"}},
+        "required": ["status"],
+    }
     health = {"application/json": {"schema": plain}}
     open_to_all: Schema = {"security": []}
-    ready = operation("ready", "operations", "Whether answers can be given.", health, (405, 413, 414, 431, 500), **open_to_all)
+    ready = operation(
+        "ready", "operations", "Whether answers can be given.", health, (405, 413, 414, 431, 500), **open_to_all
+    )
     ready["get"]["responses"]["503"] = {"description": "Not yet; `code` says why.", "content": health}
     return {
         "/v1/queries": operation("list_queries", "about", "All queries with parameters and columns.", schema("Catalogue"), PROTECTED),
@@ -323,7 +379,11 @@ _STATUS: Schema = {
         "published_at": {"type": ["string", "null"]},
         "as_of": {"type": ["string", "null"]},
         "complete": {"type": "boolean"},
-        "lanes": {"type": "object", "additionalProperties": {"type": "string"}, "description": "The newest event time of each lane."},
+        "lanes": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": "The newest event time of each lane.",
+        },
     },
     "required": ["project", "version", "generation", "published_at", "as_of", "complete", "lanes"],
 }

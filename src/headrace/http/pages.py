@@ -98,7 +98,9 @@ class Pages:
         generation = self._generation()
         fields = await filters(page, self._answers, given, generation)
         values = {f.name: f.value for f in fields}
-        tiles = await asyncio.gather(*(self._tile(slug, n, placed, values, given) for n, placed in enumerate(spans(page.tiles))))
+        tiles = await asyncio.gather(
+            *(self._tile(slug, n, placed, values, given) for n, placed in enumerate(spans(page.tiles)))
+        )
         return self._template.render(
             pages=[(other, self._pages[other].title) for other in self._pages],
             slug=slug,
@@ -128,7 +130,9 @@ class Pages:
     def _page(self, slug: str) -> Page:
         page = self._pages.get(slug)
         if page is None:
-            raise NotFoundError("HR0606", f"no page '{slug[:80]}'", help=nearest(slug, self._pages) if self._pages else "there are none")
+            raise NotFoundError(
+                "HR0606", f"no page '{slug[:80]}'", help=nearest(slug, self._pages) if self._pages else "there are none"
+            )
         return page
 
     def _generation(self) -> Generation | None:
@@ -143,7 +147,9 @@ class Pages:
         shared = {name: value for name, value in values.items() if name in known and value != ""}
         return shared | {name: str(value) for name, value in tile.given.items()}
 
-    async def _tile(self, slug: str, number: int, placed: tuple[Tile, int, bool], values: dict[str, str], url: Mapping[str, str]) -> TileView:
+    async def _tile(
+        self, slug: str, number: int, placed: tuple[Tile, int, bool], values: dict[str, str], url: Mapping[str, str]
+    ) -> TileView:
         tile, span, odd = placed
         query = self._answers.project.queries[tile.query]
         title = tile.title if tile.title not in (tile.query, tile.y) else words.label(tile.title)
@@ -158,7 +164,9 @@ class Pages:
             return TileView(number, tile, title, query.doc, span, odd, error=error.what, code=error.code)
         except Exception:  # noqa: BLE001 - the edge of a tile: the page stays whole
             print(f"tile {slug}/{number}:", traceback.format_exc(), file=sys.stderr, flush=True)  # noqa: T201
-            return TileView(number, tile, title, query.doc, span, odd, error="This tile could not be made.", code="HR0999")
+            return TileView(
+                number, tile, title, query.doc, span, odd, error="This tile could not be made.", code="HR0999"
+            )
         asked = urlencode({name: value for name, value in values.items() if value != ""})
         here = f"/pages/{slug}?{asked}"
         return TileView(

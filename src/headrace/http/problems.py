@@ -97,7 +97,9 @@ def problem(error: Exception, instance: str, request_id: str) -> Problem:
 
 def reply(error: Exception, problem: Problem, page: str | None = None) -> Reply:
     """The response to an error: the document, or a page that says the same."""
-    body, kind = (_ENCODER.encode(problem), MEDIA_TYPE) if page is None else (page.encode(), b"text/html; charset=utf-8")
+    body, kind = (
+        (_ENCODER.encode(problem), MEDIA_TYPE) if page is None else (page.encode(), b"text/html; charset=utf-8")
+    )
     return Reply(problem.status, [(b"content-type", kind), (b"cache-control", b"no-store"), *_more(error)], body)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 import msgspec
 from starlette.exceptions import HTTPException
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route, Router
@@ -45,7 +46,9 @@ class Site:
         project = answers.project
         self._templates = templates(project.name)
         self._pages = Pages(answers, self._templates)
-        self._catalogue = _encode({"project": project.name, "queries": [entry(q, answers.max_rows) for q in project.queries.values()]})
+        self._catalogue = _encode(
+            {"project": project.name, "queries": [entry(q, answers.max_rows) for q in project.queries.values()]}
+        )
         self._openapi = document(project, answers.max_rows)
         self._static = static_files()
 
@@ -65,7 +68,10 @@ class Site:
             ("/pages/{slug}", self.page),
             ("/pages/{slug}/tiles/{number:int}.csv", self.tile_csv),
         ]
-        router = Router([Route(path, guarded(path, endpoint), methods=["GET", "HEAD", "OPTIONS"]) for path, endpoint in paths], redirect_slashes=False)
+        router = Router(
+            [Route(path, guarded(path, endpoint), methods=["GET", "HEAD", "OPTIONS"]) for path, endpoint in paths],
+            redirect_slashes=False,
+        )
 
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
             scope["app"] = router  # so that it raises where it would else send a text of its own
@@ -109,7 +115,9 @@ class Site:
         try:
             self._answers.generation()
         except (NotReadyError, OutsideError) as error:
-            return Response(_encode({"status": "not ready", "code": error.code}), 503, {"retry-after": "10"}, "application/json")
+            return Response(
+                _encode({"status": "not ready", "code": error.code}), 503, {"retry-after": "10"}, "application/json"
+            )
         return json(b'{"status":"ready"}')
 
     async def metrics(self, request: Request) -> Response:
@@ -185,7 +193,9 @@ def guarded(path: str, endpoint: Endpoint) -> Endpoint:
 def refusal(error: HTTPException, method: str) -> HeadraceError:
     """Starlette's own refusals as ours."""
     if error.status_code == 405:
-        return Refusal(405, "HR0608", f"{method[:20]} is not for this path", headers=((b"allow", b"GET, HEAD, OPTIONS"),))
+        return Refusal(
+            405, "HR0608", f"{method[:20]} is not for this path", headers=((b"allow", b"GET, HEAD, OPTIONS"),)
+        )
     return NotFoundError("HR0606", "no such path", help="see /openapi.json")
 
 
@@ -220,7 +230,11 @@ def json(body: bytes) -> Response:
 
 
 def html(body: str, policy: str = PAGE_POLICY) -> Response:
-    headers = {"content-security-policy": policy, "cache-control": "no-cache", "cross-origin-opener-policy": "same-origin"}
+    headers = {
+        "content-security-policy": policy,
+        "cache-control": "no-cache",
+        "cross-origin-opener-policy": "same-origin",
+    }
     return Response(body, headers={**headers, "content-type": "text/html; charset=utf-8"})
 
 
@@ -230,7 +244,11 @@ def static_files() -> dict[str, tuple[bytes, str, str]]:
     for file in (HERE / "static").rglob("*"):
         if file.is_file() and file.suffix in (".js", ".css", ".svg", ".png", ".txt"):
             body = file.read_bytes()
-            kind = {".js": "text/javascript", ".txt": "text/plain"}.get(file.suffix) or mimetypes.guess_type(file.name)[0] or "text/plain"
+            kind = (
+                {".js": "text/javascript", ".txt": "text/plain"}.get(file.suffix)
+                or mimetypes.guess_type(file.name)[0]
+                or "text/plain"
+            )
             tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
             charset = "; charset=utf-8" if kind.startswith("text/") else ""
             found[file.relative_to(HERE / "static").as_posix()] = (body, kind + charset, tag)
@@ -240,9 +258,20 @@ def static_files() -> dict[str, tuple[bytes, str, str]]:
 def templates(project: str) -> jinja2.Environment:
     """The templates: everything is escaped, and an unknown name is an error."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     tags = {path: tag.strip('"') for path, (_, _, tag) in static_files().items()}
     environment.globals["static"] = lambda path: f"/static/{path}?v={tags[path]}"
+    environment.filters["code"] = code_in
     environment.globals["project"] = project
     return environment
+
+
+def code_in(text: str) -> Markup:
+    """Text with what stands in backticks as code."""
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))

@@ -34,15 +34,23 @@ NOTE_USES = 60.0
 
 
 def serve(
-    app: App, *, host: str, port: int, insecure_http: bool = False, ready: Callable[[str], None] | None = None, meter: Meter | None = None
+    app: App,
+    *,
+    host: str,
+    port: int,
+    insecure_http: bool = False,
+    ready: Callable[[str], None] | None = None,
+    once: bool = False,
+    meter: Meter | None = None,
 ) -> None:
     """Serves a project until SIGTERM or SIGINT; requests under way are finished first.
 
-    ``port`` 0 takes a free one; ``ready`` is called with the URL once connections are accepted. ``meter`` counts
-    requests, and without one there is no ``/metrics``. Raises SettingError HR0603 for an address that is not loopback
+    ``port`` 0 takes a free one. ``ready`` is called in a thread with the URL once connections are accepted; with
+    ``once`` the server ends when it returns, and what it raises is raised here in any case. ``meter`` counts requests,
+    and without one there is no ``/metrics``. Raises SettingError HR0603 for an address that is not loopback
     (unless ``insecure_http``), HR0601 for one that cannot be had, and AccessError HR0602 where nobody could log in.
     """
-    Server(app, host=host, port=port, insecure_http=insecure_http, ready=ready, meter=meter).run()
+    Server(app, host=host, port=port, insecure_http=insecure_http, ready=ready, once=once, meter=meter).run()
 
 
 def users_file(app: App) -> Path:
@@ -61,32 +69,62 @@ class Server(uvicorn.Server):
         port: int,
         insecure_http: bool = False,
         ready: Callable[[str], None] | None = None,
+        once: bool = False,
         meter: Meter | None = None,
         auth: Authenticator | None = None,
     ) -> None:
         settings = app.settings
         loopback = is_loopback(host)
         if not loopback and not insecure_http:
-            raise SettingError("HR0603", f"'{host}' is not loopback", help="put TLS in front, or --insecure-http if the network is yours")
+            raise SettingError(
+                "HR0603",
+                f"'{host}' is not loopback",
+                help="put TLS in front, or --insecure-http if the network is yours",
+            )
         file = users_file(app)
         if credentials.load(file).empty:
-            raise AccessError("HR0602", "nobody could log in: there are no users and no keys", help="headrace user add NAME")
+            raise AccessError(
+                "HR0602", "nobody could log in: there are no users and no keys", help="headrace user add NAME"
+            )
         self.socket = bound(host, port)
         self.url = url_of(self.socket)
         self._ready = ready
+        self._once = once
+        self._failure: Exception | None = None
         self._users = file
-        self._answers = Answers(app.project, app.store, max_rows=settings["serve.max_rows"], max_scan=settings["serve.max_scan"])
+        self._answers = Answers(
+            app.project, app.store, max_rows=settings["serve.max_rows"], max_scan=settings["serve.max_scan"]
+        )
         self._auth = auth or Authenticator(file, noted=(meter or Uncounted()).login)
         self._log = AccessLog() if settings["serve.access_log"] else None
         site = Site(self._answers, meter)
-        gateway = Gateway(site.application(), self._answers, self._auth, meter or Uncounted(), self._log, page=site.problem, loopback=loopback)
+        gateway = Gateway(
+            site.application(),
+            self._answers,
+            self._auth,
+            meter or Uncounted(),
+            self._log,
+            page=site.problem,
+            loopback=loopback,
+        )
         connection: Any = type("BoundedConnection", (Connection,), {"most": settings["serve.connections"]})
         proxies = str(settings["serve.proxies"])
         super().__init__(
             uvicorn.Config(
-                gateway, http=connection, ws="none", lifespan="off", loop="auto", interface="asgi3", log_config=None, access_log=False,
-                server_header=False, date_header=True, proxy_headers=bool(proxies), forwarded_allow_ips=proxies or None,
-                timeout_keep_alive=KEEP_ALIVE, timeout_graceful_shutdown=DRAIN,
+                gateway,
+                http=connection,
+                ws="none",
+                lifespan="off",
+                loop="auto",
+                interface="asgi3",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=True,
+                proxy_headers=bool(proxies),
+                forwarded_allow_ips=proxies or None,
+                timeout_keep_alive=KEEP_ALIVE,
+                timeout_graceful_shutdown=DRAIN,
             )  # fmt: skip
         )
 
@@ -96,6 +134,8 @@ class Server(uvicorn.Server):
         finally:
             self._auth.close()
             self._answers.close()
+        if self._failure is not None:
+            raise self._failure
 
     def stop(self) -> None:
         """Tells the server to drain and end."""
@@ -104,7 +144,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self._ready is not None:
-            self._ready(self.url)
+            threading.Thread(target=self._announce, args=(self._ready,), daemon=True).start()
 
     async def on_tick(self, counter: int) -> bool:
         if counter % int(NOTE_USES * 10) == 1:
@@ -135,6 +175,15 @@ class Server(uvicorn.Server):
         self.force_exit = self.should_exit
         self.should_exit = True
 
+    def _announce(self, ready: Callable[[str], None]) -> None:
+        """In a thread, so that ``ready`` may itself send requests."""
+        try:
+            ready(self.url)
+        except Exception as error:  # noqa: BLE001 - raised again where the server was started
+            self._failure = error
+        if self._once or self._failure is not None:
+            self.should_exit = True
+
     def _note_uses(self) -> None:
         uses = self._auth.uses()
         if uses:
@@ -149,20 +198,26 @@ def is_loopback(host: str) -> bool:
     try:
         found = socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError:
-        raise SettingError("HR0601", f"serve.host is '{host}', which is no address of this machine", help="127.0.0.1") from None
+        raise SettingError(
+            "HR0601", f"serve.host is '{host}', which is no address of this machine", help="127.0.0.1"
+        ) from None
     return all(ipaddress.ip_address(str(address[0]).split("%")[0]).is_loopback for *_, address in found)
 
 
 def bound(host: str, port: int) -> socket.socket:
     """A socket at the address; raises SettingError HR0601 where it cannot be had."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
     opened = socket.socket(family, kind, protocol)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         opened.bind(address)
     except OSError as error:
         opened.close()
-        raise SettingError("HR0601", f"cannot listen on {host}:{port}: {error.strerror}", help="another --port, or 0 for any free one") from None
+        raise SettingError(
+            "HR0601", f"cannot listen on {host}:{port}: {error.strerror}", help="another --port, or 0 for any free one"
+        ) from None
     opened.set_inheritable(False)
     return opened
 

@@ -99,10 +99,19 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         title = CODES[code].title
-        problem = Problem(type=f"/docs/errors/{code}", title=title, status=status, detail=detail, instance="", request_id="")
+        problem = Problem(
+            type=f"/docs/errors/{code}", title=title, status=status, detail=detail, instance="", request_id=""
+        )
         body = msgspec.json.encode(problem)
-        headers = [*SAFE, (b"content-type", MEDIA_TYPE), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+        headers = [
+            *SAFE,
+            (b"content-type", MEDIA_TYPE),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        ]
         if status == 503:
             headers.append((b"retry-after", b"1"))
-        self.transport.write(b"".join([STATUS_LINE[status], *(b"%s: %s\r\n" % pair for pair in headers), b"\r\n", body]))
+        self.transport.write(
+            b"".join([STATUS_LINE[status], *(b"%s: %s\r\n" % pair for pair in headers), b"\r\n", body])
+        )
         self.transport.close()

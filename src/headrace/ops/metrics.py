@@ -57,7 +57,9 @@ class Metrics:
         for (route, status), count in self._requests.items():
             requests.add_metric([route, str(status)], count)
         yield requests
-        seconds = HistogramMetricFamily("headrace_http_request_seconds", "Time from request to response.", labels=["route"])
+        seconds = HistogramMetricFamily(
+            "headrace_http_request_seconds", "Time from request to response.", labels=["route"]
+        )
         for route, counts in self._seconds.items():
             upto, buckets = 0.0, []
             for bound, count in zip((*map(str, BUCKETS), "+Inf"), counts[:-1], strict=True):
@@ -65,7 +67,9 @@ class Metrics:
                 buckets.append((bound, upto))
             seconds.add_metric([route], buckets, counts[-1])
         yield seconds
-        logins = CounterMetricFamily("headrace_logins", "Logins by password that were not known already.", labels=["result"])
+        logins = CounterMetricFamily(
+            "headrace_logins", "Logins by password that were not known already.", labels=["result"]
+        )
         for result, count in self._logins.items():
             logins.add_metric([result], count)
         yield logins
@@ -73,8 +77,12 @@ class Metrics:
 
     def _freshness(self) -> Iterator[Metric]:
         number = GaugeMetricFamily("headrace_generation", "The published generation; 0 before the first.")
-        as_of = GaugeMetricFamily("headrace_as_of_seconds", "Newest counted event time of a lane, in seconds since 1970.", labels=["lane"])
-        published = GaugeMetricFamily("headrace_published_seconds", "When the generation was published, in seconds since 1970.")
+        as_of = GaugeMetricFamily(
+            "headrace_as_of_seconds", "Newest counted event time of a lane, in seconds since 1970.", labels=["lane"]
+        )
+        published = GaugeMetricFamily(
+            "headrace_published_seconds", "When the generation was published, in seconds since 1970."
+        )
         try:
             generation = self._app.reader.generation(self._app.reader.pointer().generation)
         except HeadraceError:
