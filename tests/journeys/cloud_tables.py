@@ -6,6 +6,7 @@ HEADRACE_TEST_DATA=... PYTHONPATH=src python -m tests.journeys.cloud_tables
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -76,11 +77,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         app = opened(Path(place) / "real", landing("cloud"))
         app.run(Quiet())
-        print("\n".join([*quality_lines(app), "", *detector_lines(app), ""]))
         sample = opened(Path(place) / "sample", Path(place) / "files")
         sample.generate(1.0, 1, None)
         sample.run(Quiet())
-        print("\n".join(label_lines(sample)))
+        sys.stdout.write("\n".join([*quality_lines(app), "", *detector_lines(app), "", *label_lines(sample), ""]))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,10 @@ class SQLiteStore:
             return done.rowcount == 1
 
     def control(self, name: str) -> str | None:
-        row = self._connection().execute("SELECT value FROM control WHERE name = ?", (name,)).fetchone()
+        try:
+            row = self._connection().execute("SELECT value FROM control WHERE name = ?", (name,)).fetchone()
+        except sqlite3.Error as error:
+            raise _outside(error) from None
         return None if row is None else str(row[0])
 
     def set_control(self, name: str, value: str) -> None:
@@ -96,7 +99,7 @@ class SQLiteStore:
         try:
             yield
         finally:
-            connection.execute("COMMIT")
+            connection.rollback()  # it only read
 
     def drop(self, table: str) -> None:
         with self._writing() as connection:
@@ -136,14 +139,12 @@ class SQLiteStore:
         connection = self._connection()
         try:
             connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
+            yield connection
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             raise _outside(error) from None
+        finally:
+            connection.rollback()  # nothing where it was committed, or where SQLite did so itself as the disk is full
 
 
 def _select(table: ServingTable, low: bool, low_in: bool, high: bool, high_in: bool, reverse: bool, after: bool) -> str:

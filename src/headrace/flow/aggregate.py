@@ -36,20 +36,18 @@ def aggregate(mart: Mart, relations: Relations, lake: Lake, engine: Engine, obse
     definition = relations.mart_definition(mart, known)
     lanes = relations.lanes(mart.name)
     table = f"gold/{mart.name}"
-    same = before is not None and before.definition == definition and not full
-    if before is not None and same and dict(before.lanes) == lanes:
-        found = lake.snapshot(table, before.version)
-        return step, Aggregated(before, found.files if found else (), "nothing")
+    base = lake.snapshot(table, before.version) if before is not None and before.definition == definition and not full else None
+    if before is not None and base is not None and dict(before.lanes) == lanes:
+        return step, Aggregated(before, base.files, "nothing")
     observer.begin("aggregate", mart.name)
     newest = lake.snapshot(table)
     path = lake.new_file(table)
-    added = before is not None and same and mart.mergeable and not mart.batch_only and not _reads_references(mart, relations)
-    if before is not None and added:
+    added = base is not None and mart.mergeable and not mart.batch_only and not _reads_references(mart, relations)
+    if before is not None and base is not None and added:
         relations.define(first=before.lanes)
         rows = engine.write(mart.parts_sql, path)
         relations.define()
-        base = lake.snapshot(table, before.version)
-        files = base.files if base else ()
+        files = base.files
         keep: tuple[str, ...] = files
         new = [(path, rows)]
         if len(files) >= PIECES:

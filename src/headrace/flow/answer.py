@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace.errors import NotFoundError, NotReadyError, ParameterError, nearest
+from headrace.errors import NotFoundError, NotReadyError, OutsideError, ParameterError, nearest
 from headrace.model.project import LoadedProject
 from headrace.model.serving import Parameter, ServingTable
 from headrace.model.types import Column
@@ -99,7 +99,13 @@ class Reader:
                 for table in plan.tables:
                     if table.name not in generation.tables:
                         raise NotReadyError("HR0403", f"query '{query.name}' changed since the last run", help="headrace run", retry_after=10)
-                rows, looked, others, more = self._fetch(plan, values, pointer, limit, after)
+                try:
+                    rows, looked, others, more = self._fetch(plan, values, pointer, limit, after)
+                except OutsideError:
+                    # A table that no generation names any more may have been dropped under this read.
+                    if pointers.still_valid(pointer.generation, self.pointer()):
+                        raise
+                    continue
                 valid = pointers.still_valid(pointer.generation, self.pointer())
             if valid:
                 break

@@ -59,12 +59,22 @@ class Housekeeping:
         """Deletes files that neither the newest versions nor the answering generation or its predecessor use, once they
         are older than that: a run that is going on writes files that no version names yet."""
         kept = self._generations()
+        self._drop_tables({table for generation in kept for table in generation.tables})
         named = [(f"gold/{n}", s.version) for g in kept for n, s in g.marts.items()]
         named += [(f"serving/{n}", s.version) for g in kept for n, s in g.tables.items()]
         return sum(
             self.lake.forget(table, [version for name, version in named if name == table], older_than_hours)
             for table in self.lake.tables()
         )
+
+    def _drop_tables(self, named: set[str]) -> None:
+        """Drops the physical tables of queries that are gone. Only here: a run must not, as one that was paused could
+        drop what a later one made again; an unfinished run may have made tables that no generation names yet."""
+        if self.reader.pointer().next is None:
+            ours = {table.removeprefix("serving/") for table in self.lake.tables() if table.startswith("serving/")}
+            for table in self.reader.store.physical():
+                if table in ours - named:
+                    self.reader.store.drop(table)
 
     def _generations(self) -> list[Generation]:
         pointer = self.reader.pointer()

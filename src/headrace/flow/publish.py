@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from headrace.errors import OutsideError
 from headrace.flow.aggregate import Aggregated
 from headrace.flow.relations import Relations
 from headrace.model.run import Step
 from headrace.model.serving import ServingTable
 from headrace.ports import Engine, Lake, Observer, Snapshot, Store
 from headrace.seam.generation import TableState
-from headrace.sql.gold import changes_sql, live_sql, rollup_sql, state_columns
+from headrace.sql.gold import changes_sql, live_sql, rollup_sql, state_columns, stored
+from headrace.sql.mart import RECORDS
 
 PIECES = 8
 """Appended pieces of a table's state before they are merged into one."""
@@ -29,7 +31,8 @@ def publish(
     marts: Mapping[str, Aggregated],
     known: Mapping[str, str],
 ) -> tuple[Step, TableState]:
-    """Writes one serving table's changed rows. ``before`` is its state in the generation that answers (None: new table)."""
+    """Writes one serving table's changed rows. ``before`` is its state in the generation that answers (None: that has
+    no such table, so that nobody reads it)."""
     started = time.monotonic()
     step = Step("publish", table.name)
     if table.of_mart:
@@ -40,6 +43,12 @@ def publish(
         definition = relations.table_definition(table, known)
         lanes = relations.lanes(table.origin)
         change = "nothing" if before and before.definition == definition and dict(before.lanes) == lanes else "whole"
+    folder = f"serving/{table.name}"
+    base = lake.snapshot(folder, before.version) if before is not None else None
+    if before is not None and base is None:
+        # Which slots are being read is known from there only.
+        lost = f"{folder} is gone from the lake, and the store's answers rest on it"
+        raise OutsideError("HR0407", lost, help="restore the lake, or remove lake and store together")
     if before is not None and change == "nothing" and before.definition == definition:
         return step, before
     observer.begin("publish", table.name)
@@ -48,20 +57,19 @@ def publish(
     parts = f"{table.origin}__parts" if table.of_mart else table.origin
     fresh = rollup_sql(table, f'"{parts}"')
     if added:
-        # Only keys that the added piece touches can have changed: roll those up again, from all parts.
+        # Only keys that the added piece touches can have changed: roll those up again, from all parts. The piece alone
+        # does not tell which rows satisfy the table's condition.
         piece = engine.scan([marts[table.origin].piece or ""], [])
         grain = [c.name for c in table.key]
-        engine.keep("touched", f"SELECT DISTINCT {', '.join(grain) or '1'} FROM {piece}{f' WHERE {table.where}' if table.where else ''}")
+        engine.keep("touched", f"SELECT DISTINCT {', '.join(grain) or '1'} FROM {piece}")
         some = f'SELECT p.* FROM "{parts}" AS p SEMI JOIN touched USING ({", ".join(grain)})' if grain else f'SELECT * FROM "{parts}"'
         fresh = rollup_sql(table, f"({some})")
     engine.keep("fresh", fresh)
-    folder = f"serving/{table.name}"
     newest = lake.snapshot(folder)
-    base = lake.snapshot(folder, before.version) if before is not None else None
     files = base.files if base is not None else ()
-    engine.define("live", live_sql(table, engine.scan(files, state_columns(table)), len(files)))
     path = lake.new_file(folder)
-    rows = engine.write(changes_sql(table, "fresh", "live", generation, whole=not added), path)
+    engine.define("live", _live(table, engine, newest, base, touched=added))
+    rows = engine.write(changes_sql(table, "fresh", "live", generation, whole=not added or bool(table.where)), path)
     names = ", ".join(f'"{n}"' for n in (*table.columns, "_slot", "_gen"))
     for batch in engine.batches(f"SELECT {names} FROM {engine.scan([path], state_columns(table))}"):
         store.put(table, batch)
@@ -72,6 +80,23 @@ def publish(
     step.seconds = time.monotonic() - started
     observer.end("publish", table.name, step.counts, step.seconds, step.note)
     return step, TableState(version, definition, lanes)
+
+
+def _live(table: ServingTable, engine: Engine, newest: Snapshot | None, base: Snapshot | None, *, touched: bool) -> str:
+    """The rows to compare with: those of ``base``, or where only ``touched`` keys were rolled up again, those keys'.
+
+    Without a base, nobody reads this table; but it may have rows from when somebody did. So that none of them answers
+    again, every key that it ever had is written: changed, whatever it is now, and from here on in slot 0.
+    """
+    state = base or newest
+    files = state.files if state is not None else ()
+    rows = live_sql(table, engine.scan(files, state_columns(table)), len(files))
+    if base is None:
+        return f"SELECT * REPLACE (CAST(1 AS BIGINT) AS {RECORDS}, CAST(1 AS BIGINT) AS _slot, CAST(NULL AS BIGINT) AS _gen) FROM ({rows})"
+    if touched and table.where and table.key:
+        key = ", ".join(f"{stored(c.name, c.type)} AS {c.name}" for c in table.key)
+        return f"SELECT * FROM ({rows}) SEMI JOIN (SELECT {key} FROM touched) USING ({', '.join(c.name for c in table.key)})"
+    return rows
 
 
 def _commit_state(table: ServingTable, folder: str, lake: Lake, engine: Engine, files: tuple[str, ...], path: str, rows: int, *, base: Snapshot | None) -> int:

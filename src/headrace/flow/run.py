@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from headrace.errors import ConflictError
+from headrace.errors import ConflictError, HeadraceError
 from headrace.flow import manifest
 from headrace.flow.aggregate import Aggregated, aggregate
 from headrace.flow.answer import POINTER
@@ -38,6 +38,8 @@ class Batch:
     engine: Engine
     store: Store
     observer: Observer
+    wrote: bool = False
+    """Whether the run that is going on may have rows in the store."""
 
     def run(self, *, full: bool = False, refit: bool = False) -> Run:
         """One run; its record says what was done, and has no generation where there was nothing to do."""
@@ -69,16 +71,20 @@ class Batch:
         """Builds and publishes a generation, unless everything is as the current one left it."""
         pointer = self.pointer()
         current = self.generation(pointer)
-        end, contracts = self.ends()
+        relations = Relations(self.project, self.lake, self.engine, *self.silver())
         tables = serving_tables(self.project)
-        if not full and not refit and self.is_current(current, end, contracts, tables):
+        if not full and not refit and self.is_current(current, relations, tables):
             return
         pointer = self.move(pointer, pointers.begin(pointer))
+        self.wrote = False
         try:
-            self.build(run, pointer, current, end, contracts, tables, full=full, refit=refit)
+            self.build(run, pointer, current, relations, tables, full=full, refit=refit)
         except BaseException:
-            # Given up at once, so that rollback is possible; a killed run is given up by the next one.
-            self.store.compare_and_set(POINTER, pointer.text(), pointers.give_up(pointer, pointer.highest).text())
+            # Given up at once, so that rollback is possible where no row was written; a killed run, or one that cannot
+            # even do this, is given up by the next one.
+            with contextlib.suppress(HeadraceError):
+                given_up = pointers.give_up(pointer, pointer.highest, wrote=self.wrote)
+                self.store.compare_and_set(POINTER, pointer.text(), given_up.text())
             raise
 
     def build(
@@ -86,8 +92,7 @@ class Batch:
         run: Run,
         pointer: Pointer,
         current: Generation,
-        end: dict[str, int],
-        contracts: dict[str, int],
+        relations: Relations,
         tables: list[ServingTable],
         *,
         full: bool,
@@ -95,7 +100,6 @@ class Batch:
     ) -> None:
         """Computes and writes the generation that the pointer calls next, then moves the pointer to it."""
         number = pointer.highest
-        relations = Relations(self.project, self.lake, self.engine, end, contracts)
         relations.define()
         marts: dict[str, Aggregated] = {}
         known: dict[str, str] = {}
@@ -116,8 +120,9 @@ class Batch:
                 )
             relations.define_mart(mart, result.files)
             marts[mart.name] = result
-            known[mart.name] = result.state.definition + json.dumps(result.state.lanes, sort_keys=True)
+            known[mart.name] = relations.mart_content(mart, result.state.definition, result.state.lanes)
             _note(run, step)
+        self.wrote = True
         states: dict[str, TableState] = {}
         for table in tables:
             before = current.tables.get(table.name)
@@ -125,11 +130,18 @@ class Batch:
                 table, number, relations, self.lake, self.engine, self.store, self.observer, before, marts, known
             )
             _note(run, step)
-        as_of = self.as_of(end, current)
+        as_of = self.as_of(relations)
         pins = {name: self.project.marts[name].hash for name in self.project.pins}
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         generation = Generation(
-            number, end, {n: m.state for n, m in marts.items()}, states, as_of, contracts, pins, now
+            number,
+            dict(relations.end),
+            {n: m.state for n, m in marts.items()},
+            states,
+            as_of,
+            dict(relations.contracts),
+            pins,
+            now,
         )
         self.store.set_control(generations.control_name(number), generation.text())
         self.move(pointer, pointers.publish(pointer, number))
@@ -141,7 +153,7 @@ class Batch:
         if mart.name not in self.project.pins or state is None or current.pins.get(mart.name) != mart.hash:
             return None
         found = self.lake.snapshot(f"gold/{mart.name}", state.version)
-        return Aggregated(state, found.files if found else (), "nothing")
+        return Aggregated(state, found.files, "nothing") if found is not None else None
 
     def pointer(self) -> Pointer:
         """The pointer; generation 0 is made by the first run."""
@@ -160,25 +172,23 @@ class Batch:
             raise ConflictError("HR0404", "the pointer moved: another run is going on", help="headrace status")
         return new
 
-    def ends(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Where each source's silver ends, and the contract that it was judged by."""
-        end, contracts = {}, {}
+    def silver(self) -> tuple[dict[str, int], dict[str, int], dict[str, tuple[str, ...]]]:
+        """Of each source's silver, as of one version: where it ends, the contract that it was judged by, its files."""
+        end, contracts, files = {}, {}, {}
         for name in self.project.sources:
             silver = self.lake.snapshot(f"silver/{name}")
             if silver is not None:
                 end[name] = silver.transaction(name) or 0
                 contracts[name] = silver.transaction(CONTRACT) or 0
-        return end, contracts
+                files[name] = silver.files
+        return end, contracts, files
 
-    def is_current(
-        self, current: Generation, end: dict[str, int], contracts: dict[str, int], tables: Iterable[ServingTable]
-    ) -> bool:
+    def is_current(self, current: Generation, relations: Relations, tables: Iterable[ServingTable]) -> bool:
         """Whether a new generation would be equal to the current one."""
-        if not current.number or dict(current.cut) != end or dict(current.contracts) != contracts:
+        if not current.number or current.cut != relations.end or current.contracts != relations.contracts:
             return False
         if {t.name for t in tables} != set(current.tables) or set(self.project.marts) != set(current.marts):
             return False
-        relations = Relations(self.project, self.lake, self.engine, end, contracts)
         known: dict[str, str] = {}
         for mart in self.project.marts.values():
             pinned = self.pinned(mart, current)
@@ -186,16 +196,16 @@ class Batch:
             if current.marts[mart.name].definition != definition:
                 return False
             lanes = pinned.state.lanes if pinned else relations.lanes(mart.name)
-            known[mart.name] = definition + json.dumps(lanes, sort_keys=True)
+            known[mart.name] = relations.mart_content(mart, definition, lanes)
         return all(
             t.of_mart or current.tables[t.name].definition == relations.table_definition(t, known) for t in tables
         )
 
-    def as_of(self, end: dict[str, int], current: Generation) -> dict[str, str]:
+    def as_of(self, relations: Relations) -> dict[str, str]:
         """The newest event time of each source's clean records."""
         found = {}
         for source in self.project.sources.values():
-            if source.event_time is None or source.name not in end:
+            if source.event_time is None or source.name not in relations.end:
                 continue
             newest = self.engine.rows(
                 f"SELECT CAST(max(CAST({source.event_time} AS TIMESTAMP)) AS VARCHAR) FROM {source.name}"

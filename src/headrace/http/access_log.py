@@ -9,6 +9,7 @@ from typing import TextIO
 
 import msgspec
 
+LONGEST_PATH = 1024
 FLUSH_AFTER = 0.25
 """Seconds that a line may wait, so that a busy server writes once for many."""
 
@@ -58,28 +59,29 @@ class AccessLog:
 
     def flush(self) -> None:
         lines, self._waiting = self._waiting, []
-        text = [
-            self._encode(
-                Line(
-                    dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="milliseconds"),
-                    id,
-                    _ascii(who),
-                    address,
-                    method,
-                    path[:1024].decode("ascii", "backslashreplace"),
-                    status,
-                    round(ms, 3),
-                    size,
-                    code,
-                    rows,
-                )  # fmt: skip
-            )
-            for at, id, who, address, method, path, status, ms, size, code, rows in lines
-        ]
+        text = [self._encode(_line(*values)) for values in lines]
         if text:
             stream = self._stream or sys.stderr
             stream.write(b"\n".join(text).decode() + "\n")
             stream.flush()
+
+
+def _line(
+    at: float,
+    id: str,
+    who: str,
+    address: str,
+    method: str,
+    path: bytes,
+    status: int,
+    ms: float,
+    size: int,
+    code: str,
+    rows: int | None,
+) -> Line:
+    when = dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="milliseconds")
+    sent = path[:LONGEST_PATH].decode("ascii", "backslashreplace")
+    return Line(when, id, _ascii(who), address, method, sent, status, round(ms, 3), size, code, rows)
 
 
 def _ascii(text: str) -> str:

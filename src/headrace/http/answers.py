@@ -46,7 +46,6 @@ class Form:
 
     def __init__(self, query: Query, max_rows: int) -> None:
         self.query = query
-        self.many = {p.name for p in query.parameters if p.many}
         # Rows become objects. A struct type of the columns makes and encodes them in a third of a dict's time.
         names = {f"c{i}": column.name for i, column in enumerate(query.columns)}
         self.row: Callable[..., Any] = msgspec.defstruct(
@@ -94,7 +93,7 @@ class Answers:
         """The whole response to ``GET /v1/queries/{name}``; raises HeadraceError."""
         query = self.reader.query(name)
         form = self.forms[name]
-        given = _given(query_string, form.many)
+        given = _given(query_string)
         cursor = given.pop("cursor", None)
         values = self._values(query, given)
         if none_match is not None and form.timeless:
@@ -176,7 +175,7 @@ def _too_much(rows: int) -> Refusal:
     return Refusal(400, "HR0607", f"the answer has more than {rows} rows", help="ask for a shorter range")
 
 
-def _given(query_string: bytes, many: set[str]) -> dict[str, Any]:
+def _given(query_string: bytes) -> dict[str, Any]:
     """Parameters as sent: a text each, or a list where one came several times. Raises ParameterError HR0502."""
     try:
         if b"%" in query_string or b"+" in query_string or not query_string.isascii():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from headrace.errors import HeadraceError
@@ -54,10 +54,7 @@ async def filters(
         if parameter.name not in found:
             found[parameter.name] = await _filter(page, answers, query, parameter, given, generation)
         elif parameter.required and not found[parameter.name].required:
-            known = found[parameter.name]
-            found[parameter.name] = Filter(
-                known.name, known.label, known.kind, known.value, True, known.hint, known.choices
-            )
+            found[parameter.name] = replace(found[parameter.name], required=True)
     return list(found.values())
 
 

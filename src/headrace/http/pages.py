@@ -17,7 +17,7 @@ from headrace.errors import HeadraceError, NotFoundError, NotReadyError, nearest
 from headrace.flow.answer import Answer
 from headrace.http import charts, table_csv, words
 from headrace.http.answers import Answers
-from headrace.http.filters import Filter, filters
+from headrace.http.filters import filters
 from headrace.model.page import Page, Tile
 from headrace.model.types import Column
 from headrace.seam.generation import Generation

@@ -11,7 +11,6 @@ from typing import Any
 import jinja2
 import msgspec
 from starlette.exceptions import HTTPException
-from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route, Router
@@ -266,12 +265,5 @@ def templates(project: str) -> jinja2.Environment:
     )
     tags = {path: tag.strip('"') for path, (_, _, tag) in static_files().items()}
     environment.globals["static"] = lambda path: f"/static/{path}?v={tags[path]}"
-    environment.filters["code"] = code_in
     environment.globals["project"] = project
     return environment
-
-
-def code_in(text: str) -> Markup:
-    """Text with what stands in backticks as code."""
-    parts = text.split("`")
-    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))

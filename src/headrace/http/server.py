@@ -109,24 +109,21 @@ class Server(uvicorn.Server):
         )
         connection: Any = type("BoundedConnection", (Connection,), {"most": settings["serve.connections"]})
         proxies = str(settings["serve.proxies"])
-        super().__init__(
-            uvicorn.Config(
-                gateway,
-                http=connection,
-                ws="none",
-                lifespan="off",
-                loop="auto",
-                interface="asgi3",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                date_header=True,
-                proxy_headers=bool(proxies),
-                forwarded_allow_ips=proxies or None,
-                timeout_keep_alive=KEEP_ALIVE,
-                timeout_graceful_shutdown=DRAIN,
-            )  # fmt: skip
+        config = uvicorn.Config(
+            gateway,
+            http=connection,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=bool(proxies),
+            forwarded_allow_ips=proxies or None,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=DRAIN,
         )
+        super().__init__(config)
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         try:

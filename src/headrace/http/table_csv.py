@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 NUMBER = re.compile(r"-?\d+(\.\d+)?\Z")
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""What a spreadsheet may take for the start of a formula, in either width."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a spreadsheet may take for the start of a formula; the last four are the first four in full width."""
 
 
 def written(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:

@@ -81,7 +81,7 @@ def network_of(address: str) -> str:
     if ":" not in address:
         return address
     try:
-        parsed = ipaddress.IPv6Address(address.split("%")[0])
+        parsed = ipaddress.IPv6Address(address.split("%", maxsplit=1)[0])
     except ValueError:
         return address
     if parsed.ipv4_mapped is not None:

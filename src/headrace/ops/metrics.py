@@ -31,7 +31,7 @@ class Metrics:
         self._seconds: dict[str, list[float]] = {}
         self._logins: dict[str, int] = {}
         self._registry = CollectorRegistry()
-        self._registry.register(self)  # type: ignore[arg-type]  # a collector by its method
+        self._registry.register(self)
 
     def request(self, route: str, status: int, seconds: float) -> None:
         key = (route, status)
@@ -60,12 +60,12 @@ class Metrics:
         seconds = HistogramMetricFamily(
             "headrace_http_request_seconds", "Time from request to response.", labels=["route"]
         )
-        for route, counts in self._seconds.items():
-            upto, buckets = 0.0, []
-            for bound, count in zip((*map(str, BUCKETS), "+Inf"), counts[:-1], strict=True):
-                upto += count
+        for route, times in self._seconds.items():
+            upto, buckets = 0.0, list[tuple[str, float]]()
+            for bound, hits in zip((*map(str, BUCKETS), "+Inf"), times[:-1], strict=True):
+                upto += hits
                 buckets.append((bound, upto))
-            seconds.add_metric([route], buckets, counts[-1])
+            seconds.add_metric([route], buckets, times[-1])
         yield seconds
         logins = CounterMetricFamily(
             "headrace_logins", "Logins by password that were not known already.", labels=["result"]

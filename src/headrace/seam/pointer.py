@@ -38,8 +38,9 @@ FIRST = Pointer(0)
 
 def begin(pointer: Pointer) -> Pointer:
     """Takes a new number, never used before, and abandons an unfinished run (Batch run, 1)."""
-    given_up = (*pointer.abandoned, pointer.next) if pointer.next is not None else pointer.abandoned
-    return replace(pointer, next=pointer.highest + 1, highest=pointer.highest + 1, abandoned=given_up)
+    if pointer.next is not None:
+        pointer = give_up(pointer, pointer.next, wrote=True)
+    return replace(pointer, next=pointer.highest + 1, highest=pointer.highest + 1)
 
 
 def publish(pointer: Pointer, generation: int) -> Pointer:
@@ -49,11 +50,18 @@ def publish(pointer: Pointer, generation: int) -> Pointer:
     return replace(pointer, generation=generation, predecessor=pointer.generation, next=None)
 
 
-def give_up(pointer: Pointer, generation: int) -> Pointer:
-    """Abandons a run that failed, so that rollback is possible again."""
+def give_up(pointer: Pointer, generation: int, *, wrote: bool) -> Pointer:
+    """Abandons an unfinished run.
+
+    One that ``wrote`` rows, or may have, wrote them over rows that only the predecessor has, so that nobody can read
+    or return to the predecessor any more; and its number is named, as its rows stay. One that did not is as if it had
+    never been, its number aside.
+    """
     if pointer.next != generation:
         return pointer
-    return replace(pointer, next=None, abandoned=(*pointer.abandoned, generation))
+    if not wrote:
+        return replace(pointer, next=None)
+    return replace(pointer, next=None, predecessor=None, abandoned=(*pointer.abandoned, generation))
 
 
 def roll_back(pointer: Pointer) -> Pointer:

@@ -14,11 +14,12 @@ def live(rows: Iterable[Row], width: int, generation: int, abandoned: Collection
     ``rows`` are in key order and end in records, slot, generation; the first ``width`` values are the key (Reader, 2).
     The rows that come back end in records.
     """
+    given_up = frozenset(abandoned)
     out: list[Row] = []
     best: Row | None = None
     for row in rows:
         gen = row[-1]
-        if gen > generation or gen in abandoned:
+        if gen > generation or gen in given_up:
             continue
         if best is None:
             best = row

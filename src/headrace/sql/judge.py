@@ -40,6 +40,11 @@ def decode_json(source: Source, line: str) -> str:
     return f"try(from_json({line}, {literal(json.dumps(shape))}))"
 
 
+def _raw(source: Source, column: Column, prefix: str = "") -> str:
+    """A column of bronze under the name that it is judged by. JSON is kept as JSON there; here it is its text."""
+    return f"CAST({prefix}{quote(source.sent(column.name))} AS VARCHAR) AS {RAW}{column.name}"
+
+
 def sent_text(source: Source, column: Column) -> str:
     """The text that a column's value is read from."""
     raw = RAW + column.name
@@ -110,7 +115,7 @@ def judge_sql(source: Source, bronze: str, duplicates: str | None) -> str:
     """
     meta = ", ".join(f"b.{name}" for name in META)
     raws = ", ".join(RAW + c.name for c in source.columns)
-    raw = ", ".join(f"b.{quote(source.sent(c.name))} AS {RAW}{c.name}" for c in source.columns)
+    raw = ", ".join(_raw(source, c, "b.") for c in source.columns)
     texts = ", ".join(f"{sent_text(source, c)} AS {TEXT}{c.name}" for c in source.columns)
     read, misfits = [], []
     for column in source.columns:
@@ -253,7 +258,7 @@ def identity_sql(source: Source, bronze: str) -> str:
     """SELECT of every bronze row's identity as typed values, and its ``_offset``; NULL where one is missing or no value
     of its type. ``05`` and ``5`` are one BIGINT, ``5`` and ``"5"`` one number in JSON."""
     columns = [c for c in source.columns if c.name in source.identity]
-    raw = ", ".join(f"{quote(source.sent(c.name))} AS {RAW}{c.name}" for c in columns)
+    raw = ", ".join(_raw(source, c) for c in columns)
     texts = ", ".join(f"{sent_text(source, c)} AS {TEXT}{c.name}" for c in columns)
     values = ", ".join(f"{read_column(c)[0]} AS {c.name}" for c in columns)
     return f"SELECT _offset, {values} FROM (SELECT *, {texts} FROM (SELECT _offset, {raw} FROM {bronze}))"
@@ -280,7 +285,7 @@ def repeats_sql(source: Source, judged: str) -> str:
 
 def probe_sql(source: Source, bronze: str) -> list[tuple[Place, str]]:
     """One SELECT for each declared expression alone, to find the one that the engine refuses."""
-    raw = ", ".join(f"{quote(source.sent(c.name))} AS {RAW}{c.name}" for c in source.columns)
+    raw = ", ".join(_raw(source, c) for c in source.columns)
     typed = ", ".join(f"CAST(NULL AS {c.type}) AS {c.name}" for c in source.columns)
     relation = f"(SELECT {raw}, {typed} FROM {bronze})"
     return [(place, f"SELECT {expression(source, sql)} AS x FROM {relation}") for place, sql in _declared(source)]

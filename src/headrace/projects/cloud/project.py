@@ -41,9 +41,7 @@ resources = project.reference(
         resource_id VARCHAR NOT NULL, org_id VARCHAR NOT NULL, service VARCHAR NOT NULL, region VARCHAR,
         created_at DATE, state VARCHAR, tags_json VARCHAR""",
 )  # fmt: skip
-resources.rule(
-    "service IN ('analytics', 'compute', 'database', 'genai', 'networking', 'storage')", "unknown service"
-)  # fmt: skip
+resources.rule("service IN ('analytics', 'compute', 'database', 'genai', 'networking', 'storage')", "unknown service")
 for one, other in (("costcenter:alpha", "costcenter:beta"), ("env:dev", "env:prod"), ("team:ml", "team:core")):
     both = f"""contains(tags_json, '"{one}"') AND contains(tags_json, '"{other}"')"""
     resources.flag(both, f"tagged both {one} and {other}")
