@@ -17,11 +17,12 @@ from headrace.model.page import Page
 from headrace.model.project import LoadedProject
 from headrace.model.source import Source
 from headrace.model.types import Column, Type, parse_type
+from headrace.sql.compose import compile_query
 from headrace.sql.dialect import Text
 from headrace.sql.gold import parts_columns
 from headrace.sql.judge import check_expressions, judge_sql, probe_sql
 from headrace.sql.mart import MartErrors, Relation, compile_mart
-from headrace.sql.query import Query, compile_query
+from headrace.sql.query import Query
 from headrace.sql.silver import compile_dataset, tables_of
 
 VERDICTS = "verdicts"

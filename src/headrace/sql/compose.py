@@ -1,17 +1,19 @@
-"""Queries over several marts, and windows: each mart is rolled up by a SELECT of its own, then the rows are joined."""
+"""Reading a query: one SELECT over one mart, or several, each rolling up a mart of its own, then joined; and windows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sqlglot import exp
 
 from headrace.errors import DeclarationError, nearest
+from headrace.model.mart import Mart
 from headrace.model.serving import Parameter
 from headrace.model.types import Column, Type, parse_type
-from headrace.sql.dialect import function_name, is_aggregate, render
+from headrace.sql.dialect import Text, check_subset, function_name, is_aggregate, parse_select, render
 from headrace.sql.evaluate import EXACT, Code, Evaluator, finished
+from headrace.sql.mart import MartErrors, Relation
 from headrace.sql.query import Compiler, Fetch, Plan, Query, conjuncts, define_all
 
 WINDOWS = {"sum", "min", "max", "count", "row_number", "rank"}
@@ -27,15 +29,31 @@ class Stage:
     key: tuple[str, ...]
 
 
-def compose(compiler: Compiler, tree: exp.Select) -> Query:
-    """Reads a query with CTEs, joined marts or window functions."""
-    return _Composer(compiler, tree).query()
+def compile_query(name: str, text: Text, marts: Mapping[str, Mart], relations: Mapping[str, Relation]) -> Query:
+    """Reads one query; raises MartErrors with all that is wrong with it."""
+    tree = parse_select(text)
+    errors = check_subset(tree, text)
+    if errors:
+        raise MartErrors(errors)
+    compiler = Compiler(name, text, marts, relations, {})
+    if not isinstance(tree, exp.Select):
+        raise compiler.error("HR0211", "a query is one SELECT", tree, "write UNION ALL in silver/*.sql")
+    try:
+        if tree.args.get("with_") or tree.find(exp.Window) or _joins_marts(tree, marts):
+            return _Composer(compiler, tree).query()
+        return compiler.select(tree)
+    except DeclarationError as error:
+        raise MartErrors([error]) from None
+
+
+def _joins_marts(tree: exp.Select, marts: Mapping[str, Mart]) -> bool:
+    return any(isinstance(j.this, exp.Table) and j.this.name in marts for j in tree.args.get("joins") or [])
 
 
 class _Composer:
     def __init__(self, compiler: Compiler, tree: exp.Select) -> None:
         self.c = compiler
-        if not tree.args.get("with_") and not compiler.joins_marts(tree):
+        if not tree.args.get("with_") and not _joins_marts(tree, compiler.marts):
             tree = _windows_apart(tree)
         self.tree = tree
         self.ctes = {cte.alias: cte.this for cte in tree.args["with_"].expressions} if tree.args.get("with_") else {}

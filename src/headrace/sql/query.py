@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from headrace.model.mart import Mart, Part
 from headrace.model.serving import Parameter, ServingTable
 from headrace.model.types import Column, Type, parse_type
 from headrace.sql import arithmetic
-from headrace.sql.dialect import Text, check_subset, function_name, is_aggregate, parse_expression, parse_select, render
+from headrace.sql.dialect import Text, function_name, is_aggregate, parse_expression, render
 from headrace.sql.evaluate import EXACT, Code, Evaluator, finished, stored_code
 from headrace.sql.mart import MartErrors, Relation, check_fan_out, doc_of
 
@@ -105,11 +105,6 @@ class Predicates:
     validations: list[exp.Expr] = field(default_factory=list)
 
 
-def compile_query(name: str, text: Text, marts: Mapping[str, Mart], relations: Mapping[str, Relation]) -> Query:
-    """Reads one query; raises MartErrors with all that is wrong with it."""
-    return Compiler(name, text, marts, relations, {}).compile()
-
-
 class Compiler:
     """Reads one SELECT over one mart, dataset or reference. ``parameters`` are shared by the SELECTs of one query."""
 
@@ -130,26 +125,7 @@ class Compiler:
     def error(self, code: str, what: str, node: exp.Expr | None, help: str = "") -> MartErrors:
         return MartErrors([DeclarationError(code, what, place=self.text.at(node), help=help)])
 
-    def compile(self) -> Query:
-        tree = parse_select(self.text)
-        errors = check_subset(tree, self.text)
-        if errors:
-            raise MartErrors(errors)
-        if not isinstance(tree, exp.Select):
-            raise self.error("HR0211", "a query is one SELECT", tree, "write UNION ALL in silver/*.sql")
-        try:
-            if tree.args.get("with_") or tree.find(exp.Window) or self.joins_marts(tree):
-                from headrace.sql.compose import compose  # noqa: PLC0415  it reads its SELECTs with this class
-
-                return compose(self, tree)
-            return self.select(tree)
-        except DeclarationError as error:
-            raise MartErrors([error]) from None
-
     # Reading the SELECT
-
-    def joins_marts(self, tree: exp.Select) -> bool:
-        return any(isinstance(j.this, exp.Table) and j.this.name in self.marts for j in tree.args.get("joins") or [])
 
     def read(self, tree: exp.Select) -> tuple[Predicates, str | None, int | None]:
         """Notes what the SELECT asks for; gives its predicates, and its limit as a parameter or a number."""
