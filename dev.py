@@ -179,6 +179,7 @@ def become(*command: str) -> NoReturn:
 
 
 def demo(args: list[str]) -> NoReturn:
+    os.environ["HEADRACE_PROGRAM"] = "./dev headrace"  # what the demo tells people to type
     become(environment("base"), "-m", "headrace", "demo", *args)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -28,22 +29,22 @@ USER = "demo"
 @click.option("--port", default=0, show_default=True, help="Port to serve on; 0: any free one.")
 def demo(template: str, once: bool, data: str | None, port: int) -> None:
     """Make, run and serve a sample project in a temporary folder."""
-    from headrace.http.access import Users, new_password
-    from headrace.http.server import serve
+    from headrace.cli.serve import run_server
+    from headrace.http import credentials, server
 
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="headrace-demo-"))
     try:
         project = folder / template
         init.write(project, template)
-        app = App(project, {"inbox.path": str(Path(data).resolve()) if data else None, "inbox.quiet": 0.0})
+        landing = str(Path(data).resolve()) if data else None
+        app = App(project, {"inbox.path": landing, "inbox.quiet": 0.0, "serve.port": port})
         if data is None:
             click.echo("generating sample data …", err=True)
             app.generate(1.0, 1, None)
         progress = Progress()
         app.run(progress)
-        password = new_password()
-        Users(project / app.settings["serve.users"]).add(USER, password)
+        password = credentials.add_user(server.users_file(app), USER)
         name, question = _question(app)
 
         def ready(url: str) -> None:
@@ -53,31 +54,29 @@ def demo(template: str, once: bool, data: str | None, port: int) -> None:
             click.echo(f"  user      {USER}")
             click.echo(f"  password  {password}")
             click.echo(f"  answer    curl -u {USER}:{password} '{answer}'")
-            click.echo(f"\ntry next, in another terminal: cd {project}")
-            for line in (
-                "headrace query",
-                f"headrace why {name} {question.replace('&', ' ')}".rstrip(),
-                "headrace quarantine ls",
-                "headrace status",
-            ):
-                click.echo(f"  {line}")
+            told = f"{os.environ.get('HEADRACE_PROGRAM', 'headrace')} --project {project}"
+            click.echo("\ntry next, in another terminal:")
+            for verb in ("query", f"why {name} {question.replace('&', ' ')}".rstrip(), "quarantine ls", "status"):
+                click.echo(f"  {told} {verb}")
             if once:
                 _fetch(url, answer, password)
             else:
                 click.echo("\nCtrl-C stops it and deletes the folder.")
 
-        serve(app, host="127.0.0.1", port=port, ready=ready, once=once)
+        run_server(app, ready=ready, once=once)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _question(app: App) -> tuple[str, str]:
-    """The first tile's query with the page's own first values: something that surely can be asked."""
-    page = app.project.pages[0]
-    tile = page.tiles[0]
-    known = {p.name for p in app.project.queries[tile.query].parameters}
-    given = {k: v for k, v in {**page.filters, **tile.given}.items() if k in known}
-    return tile.query, "&".join(f"{k}={v}" for k, v in given.items())
+    """A question with the first values of the page that asks it, and with parameters if any has some."""
+    asked = []
+    for page in app.project.pages:
+        for tile in page.tiles:
+            known = {p.name for p in app.project.queries[tile.query].parameters}
+            given = {k: v for k, v in {**page.filters, **tile.given}.items() if k in known and v}
+            asked.append((tile.query, "&".join(f"{k}={v}" for k, v in given.items())))
+    return next((question for question in asked if question[1]), asked[0])
 
 
 def _fetch(url: str, answer: str, password: str) -> None:

@@ -193,7 +193,7 @@ class Server(uvicorn.Server):
 def is_loopback(host: str) -> bool:
     """Whether every address behind a name is this machine's own."""
     try:
-        found = socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError:
         raise SettingError(
             "HR0601", f"serve.host is '{host}', which is no address of this machine", help="127.0.0.1"

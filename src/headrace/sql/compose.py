@@ -127,7 +127,7 @@ class _Composer:
             raise self.wrong("HR0203", f"'{right.name}' is neither a WITH of this query nor a mart", right, nearest(right.name, [*self.ctes, *self.c.marts]))
         self.add_stage(alias, select)
         stage = self.stages[-1]
-        pairs = [(exp.column(i.name, table=alias), exp.column(i.name, table=self.stages[0].alias)) for i in join.args.get("using") or []]
+        pairs: list[tuple[exp.Expr, exp.Expr]] = [(exp.column(i.name, table=alias), exp.column(i.name, table=self.stages[0].alias)) for i in join.args.get("using") or []]
         for test in tests:
             sides = [test.this, test.expression] if isinstance(test, exp.EQ) else []
             mine = next((s for s in sides if isinstance(s, exp.Column) and s.table == alias), None)

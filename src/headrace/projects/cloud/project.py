@@ -137,7 +137,7 @@ project.page(
     number("summary", y="events", title="Clean events"),
     line("costs", x="usage_date", y="cost_usd", by="service", title="Cost by service and day", unit="USD"),
     bar("top_orgs", x="org_name", y="cost_usd", title="Organisations that cost most", unit="USD", limit="15"),
-    table("cost_spikes", title="Largest cost spikes", limit="15"),
+    table("cost_spikes", title="Largest cost spikes", limit="15", org=""),
     **DAYS,
 )
 project.page(

@@ -1,4 +1,5 @@
--- Tickets with and without a breached SLA, and how long they took. The two do not differ: what breaches an SLA is unknown.
+-- Tickets with and without a broken SLA, and how long they took. Those with a broken one took no longer, so what breaks an
+-- SLA is unknown.
 SELECT coalesce(sla_breached, false) AS sla_breached,
        count(*) AS tickets,
        count(resolved_at) AS resolved,
