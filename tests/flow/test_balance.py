@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
@@ -201,14 +202,14 @@ class World:
         return found
 
 
-def worlds(steps: Sequence[Mapping[str, bytes]], horizon: int) -> World:
+@contextmanager
+def after(steps: Sequence[Mapping[str, bytes]], horizon: int) -> Iterator[World]:
     """A world after runs with these files."""
-    folder = tempfile.TemporaryDirectory()
-    world = World(Path(folder.name), horizon)
-    world.folder_handle = folder  # type: ignore[attr-defined]
-    for files in steps:
-        world.run(files)
-    return world
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder), horizon)
+        for files in steps:
+            world.run(files)
+        yield world
 
 
 # Properties
@@ -245,8 +246,8 @@ def test_every_record_has_its_verdict_in_one_run_or_many(
     files = named("sales_{}.csv", [csv_file(f) for f in sales])
     files |= named("clicks_{}.jsonl", [json_file(f) for f in clicks])
     files |= named("shops_{}.csv", [shop_file(f) for f in shops])
-    once = worlds([files], HORIZON)
-    silver, answers = once.silver(), once.answers("sold", "clicked", "quality")
+    with after([files], HORIZON) as once:
+        silver, answers = once.silver(), once.answers("sold", "clicked", "quality")
 
     regions = {shop: region for f in shops for shop, region in f if shop and region}
     expected_sales, sales_verdicts = counted([r for f in sales for r in f], HORIZON)
@@ -264,9 +265,9 @@ def test_every_record_has_its_verdict_in_one_run_or_many(
     assert kinds["landed"] == sum(verdicts.values())
     assert kinds["quarantined"] == verdicts["quarantined"] + verdicts["unreadable"]
 
-    many = worlds(split(files, cuts), HORIZON)
-    assert many.silver() == silver
-    assert many.answers("sold", "clicked", "quality") == answers
+    with after(split(files, cuts), HORIZON) as many:
+        assert many.silver() == silver
+        assert many.answers("sold", "clicked", "quality") == answers
 
 
 @st.composite
@@ -288,11 +289,11 @@ def spoiled(draw: st.DrawFn) -> dict[str, bytes]:
 @FEW
 @given(spoiled(), st.lists(st.integers(0, 3), max_size=11))
 def test_spoiled_files_lose_nothing_in_one_run_or_many(files: dict[str, bytes], cuts: list[int]) -> None:
-    once, many = worlds([files], HORIZON), worlds(split(files, cuts), HORIZON)
-    assert once.silver() == many.silver()
-    assert once.answers("sold", "clicked", "quality") == many.answers("sold", "clicked", "quality")
-    once.run({})
-    assert once.runs[-1].generation is None
+    with after([files], HORIZON) as once, after(split(files, cuts), HORIZON) as many:
+        assert once.silver() == many.silver()
+        assert once.answers("sold", "clicked", "quality") == many.answers("sold", "clicked", "quality")
+        once.run({})
+        assert once.runs[-1].generation is None
 
 
 @FEW
@@ -312,8 +313,7 @@ def test_neither_order_nor_earlier_versions_change_a_mart(
     steps += [{name: files[name]} for name in arrivals]
     if rejected:  # a version that cannot be read does not replace one that can
         steps.append({names[0]: b"\x1f\x8b not a gzip"})
-    world = worlds(steps, 1_000_000)
-    (whole,) = [worlds([files], 1_000_000)]
-    assert world.answers("sold") == whole.answers("sold")
     expected, _ = counted([r for f in final for r in f], 1_000_000)
-    assert sum(row[1] for row in whole.answers("sold")["sold"]) == len(expected)
+    with after([files], 1_000_000) as whole, after(steps, 1_000_000) as world:
+        assert world.answers("sold") == whole.answers("sold")
+        assert sum(row[1] for row in whole.answers("sold")["sold"]) == len(expected)

@@ -94,6 +94,7 @@ class Running:
     token: str
     metrics_token: str
     log: io.StringIO
+    client: httpx.Client
 
     @property
     def users(self) -> Path:
@@ -110,8 +111,7 @@ class Running:
     def request(self, method: str, path: str, **more: Any) -> httpx.Response:
         if "headers" not in more and "auth" not in more:
             more["headers"] = {"authorization": f"Bearer {self.token}"}
-        with httpx.Client(base_url=self.url, timeout=20, trust_env=False) as client:
-            return client.request(method, path, **more)
+        return self.client.request(method, path, **more)
 
     def anonymous(self, path: str, **headers: str) -> httpx.Response:
         return self.get(path, headers=headers)
@@ -154,7 +154,8 @@ def running(folder: ProjectFolder, users: Path, **settings: Any) -> Iterator[Run
     if failure:
         raise failure[0]
     try:
-        yield Running(app, server, server.url, token, metrics_token, log)
+        with httpx.Client(base_url=server.url, timeout=20, trust_env=False) as client:
+            yield Running(app, server, server.url, token, metrics_token, log, client)
     finally:
         server.stop()
         thread.join(30)

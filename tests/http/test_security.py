@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from headrace import wiring
-from headrace.errors import DeclarationError, HeadraceError
-from headrace.http import credentials, table_csv
+from headrace.errors import ProjectErrors
+from headrace.http import table_csv
 from headrace.http.limits import LONGEST_URL, MOST_HEADERS
 from tests.http.conftest import NASTY, PASSWORD, USER, Running
+from tests.kit import ProjectFolder
 
 FEBRUARY = "from=2024-02-01&to=2024-02-29"
 PROTECTED = ["/", "/pages/sales", "/pages/sales/tiles/3.csv", "/v1/queries", "/v1/queries/total", "/v1/queries/none", "/v1/status", "/metrics", "/nothing", "/v1/", "/admin", "//", "/%2e%2e/etc/passwd"]  # fmt: skip
@@ -55,7 +55,6 @@ def test_s19_options_tells_methods_only_and_no_other_origin_is_let_in(site: Runn
     headers = {"authorization": f"Bearer {site.token}", "origin": "https://evil.example", "access-control-request-method": "GET"}
     response = site.request("OPTIONS", "/v1/queries/total", headers=headers)
     assert (response.status_code, response.headers["allow"], response.content) == (204, "GET, HEAD, OPTIONS", b"")
-    assert site.request("OPTIONS", "/v1/queries/none").status_code == 404
     for response in (response, site.get("/v1/queries/total", headers=headers)):
         assert not [name for name in response.headers if name.startswith("access-control")]
 
@@ -118,7 +117,7 @@ def test_s39_no_secret_is_in_logs_answers_files_or_representations(start: Callab
     _wait_for(lambda: site.log.getvalue().count("\n") >= len(pages))
     said = capfd.readouterr()
     auth = site.server._auth
-    looks = [repr(auth), repr(vars(auth)["_known"]), str(auth.known({b"x-api-key": site.token.encode()}, "a"))]
+    looks = [repr(auth), repr(vars(auth)["_known"]), str(auth.known({b"x-api-key": site.token.encode()}))]
     everything = "".join([*pages, site.log.getvalue(), said.out, said.err, *looks, site.users.read_text()])
     for secret in (PASSWORD, site.token, site.metrics_token, "wrong-secret-1", "wrong-secret-2"):
         assert secret not in everything
@@ -169,10 +168,16 @@ def test_s34_no_request_makes_the_server_ask_another(site: Running, target: str)
     assert home.headers["location"] == "/pages/sales"
 
 
-@pytest.mark.parametrize("sql", ["SELECT * FROM read_csv('/etc/passwd')", "SELECT * FROM '/etc/passwd'", "SELECT * FROM read_text('/etc/passwd')"])
-def test_s35_the_engine_that_reads_declarations_reads_no_files(sql: str) -> None:
-    with pytest.raises((DeclarationError, HeadraceError)):
-        wiring.binder().describe(sql)
+OUTSIDE = ["read_csv('/etc/passwd')", "'/etc/passwd'", "read_text('/etc/passwd')", "glob('/*')", "sqlite_scan('/etc/passwd', 'x')", "duckdb_settings()"]
+
+
+@pytest.mark.parametrize("table", OUTSIDE)
+@pytest.mark.parametrize("kind", ["marts", "silver", "queries"])
+def test_s35_declared_sql_reaches_nothing_outside_the_project(tmp_path: Path, kind: str, table: str) -> None:
+    project = ProjectFolder(tmp_path, 'project = Project("shop")\n', {f"{kind}/leak.sql": f"SELECT * FROM {table}"})
+    with pytest.raises(ProjectErrors) as caught:
+        assert project.app.project
+    assert {e.code for e in caught.value.errors} <= {"HR0201", "HR0202", "HR0203", "HR0210", "HR0211"}
 
 
 def test_s36_rows_are_capped(start: Callable[..., Running]) -> None:
@@ -262,7 +267,7 @@ def test_s42_metrics_need_a_key_made_for_them(site: Running) -> None:
     assert site.get("/metrics", auth=(USER.encode(), PASSWORD.encode())).status_code == 403
     response = site.get("/metrics", headers={"authorization": f"Bearer {site.metrics_token}"})
     assert response.status_code == 200
-    assert 'headrace_http_requests_total{route="/metrics",status="403"}' in response.text
+    assert 'headrace_http_requests_total{route="other",status="403"}' in response.text
     assert 'headrace_as_of_seconds{lane="sales"}' in response.text
     assert "headrace_generation 1.0" in response.text
 
@@ -293,15 +298,11 @@ def test_an_error_of_ours_tells_nothing_but_where_to_look(start: Callable[..., R
 def test_a_users_file_opened_to_others_while_serving_lets_nobody_in(start: Callable[..., Running]) -> None:
     site = start()
     assert site.get("/v1/status").status_code == 200
-    Path(site.users).chmod(0o644)
-    credentials_text = site.users.read_text()
-    site.users.unlink()
-    site.users.write_text(credentials_text)
     site.users.chmod(0o644)
+    site.users.write_bytes(site.users.read_bytes())  # as an editor would: a mode alone does not change what was read
     response = site.get("/v1/status")
     assert response.status_code == 500
     assert str(site.users) not in response.text
-    credentials.load  # the file is mended:
     site.users.chmod(0o600)
     assert site.get("/v1/status").status_code == 200
 

@@ -12,7 +12,7 @@ from headrace.model.run import Step
 from headrace.model.serving import ServingTable
 from headrace.ports import Engine, Lake, Observer, Snapshot, Store
 from headrace.seam.generation import TableState
-from headrace.sql.gold import changes_sql, live_sql, rollup_sql, state_columns, stored
+from headrace.sql.gold import changes_sql, first_sql, live_sql, rollup_sql, state_columns, stored
 from headrace.sql.mart import RECORDS
 
 PIECES = 8
@@ -64,12 +64,15 @@ def publish(
         engine.keep("touched", f"SELECT DISTINCT {', '.join(grain) or '1'} FROM {piece}")
         some = f'SELECT p.* FROM "{parts}" AS p SEMI JOIN touched USING ({", ".join(grain)})' if grain else f'SELECT * FROM "{parts}"'
         fresh = rollup_sql(table, f"({some})")
-    engine.keep("fresh", fresh)
     newest = lake.snapshot(folder)
     files = base.files if base is not None else ()
     path = lake.new_file(folder)
-    engine.define("live", _live(table, engine, newest, base, touched=added))
-    rows = engine.write(changes_sql(table, "fresh", "live", generation, whole=not added or bool(table.where)), path)
+    if newest is None:
+        rows = engine.write(first_sql(fresh, generation), path)
+    else:
+        engine.keep("fresh", fresh)
+        engine.define("live", _live(table, engine, newest, base, touched=added))
+        rows = engine.write(changes_sql(table, "fresh", "live", generation, whole=not added or bool(table.where)), path)
     names = ", ".join(f'"{n}"' for n in (*table.columns, "_slot", "_gen"))
     for batch in engine.batches(f"SELECT {names} FROM {engine.scan([path], state_columns(table))}"):
         store.put(table, batch)

@@ -57,15 +57,18 @@ class Batch:
     def land(self, run: Run) -> list[manifest.Landed]:
         """Lands every source and keeps the manifest; gives all versions ever landed."""
         known = manifest.load(self.lake, self.engine)
-        for source in self.project.sources.values():
-            new = recover(source, self.lake, self.engine, known)
-            step, landed = land(source, self.inbox, self.lake, self.engine, self.observer, [*known, *new])
-            new += landed
+        new: list[manifest.Landed] = []
+        try:
+            for source in self.project.sources.values():
+                new += recover(source, self.lake, self.engine, known)
+                step, landed = land(source, self.inbox, self.lake, self.engine, self.observer, [*known, *new])
+                new += landed
+                _note(run, step)
+        finally:
+            # One commit for all sources: where the manifest lags, it is rebuilt from bronze.
             if new:
                 manifest.append(self.lake, self.engine, new)
-                known += new
-            _note(run, step)
-        return known
+        return [*known, *new]
 
     def generate(self, run: Run, *, full: bool, refit: bool) -> None:
         """Builds and publishes a generation, unless everything is as the current one left it."""

@@ -23,6 +23,7 @@ STRETCH = 1 << 20
 BLOCK = 32 << 20
 """Bytes that pyarrow reads at a time: what bounds memory on large files."""
 BATCH = 50_000
+BOM = b"\xef\xbb\xbf"
 
 Fields = list[str | None]
 Record = tuple[str | None, bytes | None, Fields]
@@ -52,7 +53,7 @@ def _as_utf8(source: Source, name: str, data: bytes) -> bytes:
             raise Rejected("it is not in its declared encoding", f"{name} is not {encoding}: {error}") from None
     elif data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise Rejected("it is UTF-16", f"{name} is UTF-16", help='declare it: csv(…, encoding="utf-16")')
-    return data.removeprefix(b"\xef\xbb\xbf")
+    return data.removeprefix(BOM)
 
 
 def _split_header(source: Source, name: str, data: bytes) -> tuple[list[str], bytes]:
@@ -122,6 +123,8 @@ class _Body:
             return
         # Repeated names of columns nobody wants would be refused; give every column a name of its own.
         names = [h if self.header.index(h) == i else f"{h}#{i}" for i, h in enumerate(self.header)]
+        if block.startswith(BOM):  # pyarrow takes one mark off each block; here it is data
+            block = BOM + block
         table = arrow_csv.read_csv(
             pa.BufferReader(block),
             read_options=arrow_csv.ReadOptions(column_names=names, use_threads=False, block_size=len(block)),

@@ -96,24 +96,24 @@ class Authenticator:
         self._callers: dict[str, tuple[Key, Caller]] = {}
         self._used: dict[str, float] = {}
 
-    def known(self, headers: Mapping[bytes, bytes], address: str) -> Caller | Login:
-        """The caller, or a login that ``verify`` must look at. Raises Refusal 401 and 429."""
+    def known(self, headers: Mapping[bytes, bytes]) -> Caller | Login:
+        """The caller, or a login that ``verify`` must look at. Raises Refusal 401."""
         self._refresh()
         header = headers.get(b"authorization")
         if header is None:
             token = headers.get(b"x-api-key")
             if token is None:
                 raise self._stranger("credentials are missing")
-            return self._key(token, address)
+            return self._key(token)
         if len(header) > LONGEST_HEADER:
-            raise self._stranger("the credentials are too long", address)
+            raise self._stranger("the credentials are too long")
         scheme, _, rest = header.partition(b" ")
         scheme = scheme.lower()
         if scheme == b"basic":
-            return self._basic(rest, address)
+            return self._basic(rest)
         if scheme == b"bearer":
-            return self._key(rest.strip(), address)
-        raise self._stranger("credentials must be Basic or Bearer", address)
+            return self._key(rest.strip())
+        raise self._stranger("credentials must be Basic or Bearer")
 
     async def verify(self, login: Login, address: str) -> Caller:
         """Hashes the password. Raises Refusal 401 where it is wrong, 429 where it is too early or too many wait."""
@@ -151,13 +151,13 @@ class Authenticator:
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _basic(self, encoded: bytes, address: str) -> Caller | Login:
+    def _basic(self, encoded: bytes) -> Caller | Login:
         try:
             user, colon, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
-            raise self._stranger("the credentials cannot be read", address) from None
+            raise self._stranger("the credentials cannot be read") from None
         if not colon or "\0" in user or "\0" in password:
-            raise self._stranger("the credentials cannot be read", address)
+            raise self._stranger("the credentials cannot be read")
         password = credentials.normal(password)
         record = self._credentials.users.get(user)
         hash = self._nobody if record is None else record.hash
@@ -167,7 +167,7 @@ class Authenticator:
             return found[0]
         return Login(user, password, hash, known_as)
 
-    def _key(self, token: bytes, address: str) -> Caller:
+    def _key(self, token: bytes) -> Caller:
         text = token.decode("latin-1")
         parts = text.split("_", 2)
         found = self._callers.get(parts[1]) if len(parts) == 3 else None
@@ -177,7 +177,7 @@ class Authenticator:
             if key.expires is None or now < key.expires.timestamp():
                 self._used[parts[1]] = now
                 return caller
-        raise self._stranger("the key is not valid", address)
+        raise self._stranger("the key is not valid")
 
     def _matches(self, hash: str, password: str) -> bool:
         try:
@@ -191,12 +191,9 @@ class Authenticator:
             wait = str(math.ceil(seconds)).encode()
             raise Refusal(429, "HR0604", "logins failed too often", headers=((b"retry-after", wait),))
 
-    def _stranger(self, why: str, failed_at: str | None = None) -> Refusal:
-        """Refusal 401; with an address also a failure of that address, and 429 once they are many."""
-        if failed_at is not None:
-            self._patience(self.throttle.wait(None, failed_at))
-            self.throttle.attempted(None, failed_at)
-            self._noted("wrong")
+    def _stranger(self, why: str) -> Refusal:
+        """Only passwords that were hashed count as failures: what cannot be read and keys of 256 random bits guess at
+        nothing, and a program with an expired key must not slow down the people behind the same address."""
         return Refusal(401, "HR0602", why, headers=CHALLENGES)
 
     def _refresh(self) -> None:

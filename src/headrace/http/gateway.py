@@ -81,7 +81,7 @@ class Gateway:
             address = client[0] if client else ""
             caller = None
             if not self._is_open(path, headers, address):
-                found = self._auth.known(headers, address)
+                found = self._auth.known(headers)
                 caller = found if isinstance(found, Caller) else await self._auth.verify(found, address)
                 who = caller.name
                 caller.must("metrics" if path == "/metrics" else "read")

@@ -88,9 +88,8 @@ class Site:
         return json(self._catalogue)
 
     async def query(self, request: Request) -> Response:
-        """Only for what the gateway leaves over: it answers GET and HEAD itself."""
-        self._answers.reader.query(request.path_params["name"])
-        return Response(status_code=204)
+        """Stands for the path only: GET and HEAD of it never come here, and other methods not as far."""
+        raise NotFoundError("HR0501", f"no query '{request.path_params['name']}'")
 
     async def status(self, request: Request) -> Response:
         no_parameters(request)

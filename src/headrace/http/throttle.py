@@ -28,19 +28,19 @@ class Throttle:
         self._failures: OrderedDict[Hashable, tuple[int, float]] = OrderedDict()
         self._proven: OrderedDict[tuple[str, str], None] = OrderedDict()
 
-    def wait(self, user: str | None, address: str) -> float:
+    def wait(self, user: str, address: str) -> float:
         """Seconds until a login may be tried; 0 if it may be now."""
         network = network_of(address)
         wait = self._left(("address", network))
-        if user is not None and (user, network) not in self._proven:
+        if (user, network) not in self._proven:
             wait = max(wait, self._left(("user", user)))
         return wait
 
-    def attempted(self, user: str | None, address: str) -> None:
+    def attempted(self, user: str, address: str) -> None:
         """Counts a login as failed. Called before it is verified, so that many at once gain nothing."""
         network = network_of(address)
         self._count(("address", network))
-        if user is not None and (user, network) not in self._proven:
+        if (user, network) not in self._proven:
             self._count(("user", user))
 
     def succeeded(self, user: str, address: str) -> None:

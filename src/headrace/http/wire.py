@@ -62,7 +62,10 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(400, "HR0606", msg)
+        if len(getattr(self, "url", b"")) > LONGEST_URL:  # too long for the parser of URLs, too
+            self._refuse(414, "HR0607", f"the URL has more than {LONGEST_URL} bytes")
+        else:
+            self._refuse(400, "HR0608", msg)
 
     def timeout_keep_alive_handler(self) -> None:
         if self.transport.is_closing():

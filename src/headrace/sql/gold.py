@@ -114,6 +114,11 @@ def state_columns(table: ServingTable) -> list[tuple[str, str]]:
     return [*typed, (RECORDS, "BIGINT"), ("_slot", "BIGINT"), ("_gen", "BIGINT")]
 
 
+def first_sql(fresh: str, generation: int) -> str:
+    """Rows to publish into a table that never was: all rows of ``fresh``, a SELECT, in slot 0."""
+    return f"SELECT *, CAST(0 AS BIGINT) AS _slot, CAST({generation} AS BIGINT) AS _gen FROM ({fresh})"
+
+
 def changes_sql(table: ServingTable, fresh: str, live: str, generation: int, *, whole: bool) -> str:
     """Rows to publish: those of ``fresh`` that differ from ``live``, each for the slot that is not being read; with
     ``whole``, also the keys that are gone, emptied (Batch run, 3)."""
