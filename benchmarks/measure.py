@@ -17,13 +17,16 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = os.sysconf("SC_PAGE_SIZE")
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
 class Ran:
-    """One process: wall seconds from start to exit, peak resident memory of it and its children together, its report."""
+    """One process: wall seconds from start to exit; of it and its children together, seconds of processor time and peak
+    resident memory; and its report."""
 
     seconds: float
+    cpu: float
     rss_mb: int
     report: dict[str, Any]
 
@@ -68,10 +71,13 @@ class Result:
     def rss(self, name: str) -> int:
         return max(r.rss_mb for r in self.runs[name])
 
+    def cpu(self, name: str) -> float:
+        return statistics.median(r.cpu for r in self.runs[name])
+
     def ratio(self, name: str, of: str, to: str, **goal: float) -> None:
         """A figure: the median seconds of one program over those of another."""
         a, b = self.seconds(of), self.seconds(to)
-        detail = f"{of} {a:.2f} s, {self.rss(of)} MB; {to} {b:.2f} s, {self.rss(to)} MB"
+        detail = f"{of} {a:.2f} s, {self.rss(of)} MB; {to} {b:.2f} s, {self.rss(to)} MB; processor time {self.cpu(of) / self.cpu(to):.2f}x"
         self.figures.append(Figure(name, a / b, detail=detail, **goal))
 
     def as_json(self) -> dict[str, Any]:
@@ -82,7 +88,7 @@ class Result:
                 for f in self.figures
             ],
             "runs": {
-                name: [{"seconds": round(r.seconds, 4), "rss_mb": r.rss_mb, "report": r.report} for r in runs]
+                name: [{"seconds": round(r.seconds, 4), "cpu": round(r.cpu, 3), "rss_mb": r.rss_mb, "report": r.report} for r in runs]
                 for name, runs in self.runs.items()
             },
             "notes": self.notes,
@@ -95,9 +101,10 @@ class Result:
             value = f"{f.value:.2f}x" if f.unit == "x" else f"{f.value:.4g} {f.unit}"
             lines.append(f"| {f.name} | {value} | {f.goal} | {met} | {f.detail} |")
         if self.runs:
-            lines += ["", "| process | seconds (each round) | peak RSS, children included |", "|---|---|---|"]
+            lines += ["", "| process | seconds (each round) | processor seconds | peak RSS, children included |", "|---|---|---|---|"]
             for name, runs in self.runs.items():
-                lines.append(f"| {name} | {', '.join(f'{r.seconds:.2f}' for r in runs)} | {max(r.rss_mb for r in runs)} MB |")
+                wall, cpu = (", ".join(f"{value:.2f}" for value in values) for values in ((r.seconds for r in runs), (r.cpu for r in runs)))
+                lines.append(f"| {name} | {wall} | {cpu} | {max(r.rss_mb for r in runs)} MB |")
         return "\n".join([*lines, "", *(f"- {note}" for note in self.notes)])
 
 
@@ -117,35 +124,50 @@ def run_command(command: Sequence[str], *, environment: Mapping[str, str] | None
         finally:
             seconds = time.perf_counter() - started
             process.kill()
-            rss = peak.stop()
+            peak.stop()
         if process.returncode:
             errors.seek(0)
             told = errors.read().decode(errors="replace")
             raise SystemExit(f"{' '.join(command)} failed ({process.returncode}):\n{told[-4000:]}")
     last = output.decode().strip().splitlines()[-1:]
-    return Ran(seconds, rss, json.loads(last[0]) if last and last[0].startswith("{") else {})
+    return Ran(seconds, peak.cpu, peak.rss_mb, json.loads(last[0]) if last and last[0].startswith("{") else {})
 
 
 class Peak:
-    """Watches the resident memory of a process and its children, summed, until stopped."""
+    """Watches the memory and the processor time of a process and its children until stopped."""
 
     def __init__(self, pid: int, every: float = 0.02) -> None:
         self.pid = pid
         self.every = every
-        self.highest = 0
+        self.rss_mb = 0
+        self._spent: dict[int, int] = {}
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
-    def stop(self) -> int:
-        """The peak in MB."""
+    @property
+    def cpu(self) -> float:
+        """Seconds of processor time so far, of all together; up to one look behind."""
+        return sum(self._spent.values()) / TICKS
+
+    def stop(self) -> None:
         self._done.set()
         self._thread.join()
-        return self.highest >> 20
+
+    def look(self) -> None:
+        resident = 0
+        for pid in family(self.pid):
+            try:
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            self._spent[pid] = int(fields[11]) + int(fields[12])
+            resident += int(fields[21]) * PAGE
+        self.rss_mb = max(self.rss_mb, resident >> 20)
 
     def _watch(self) -> None:
         while not self._done.is_set():
-            self.highest = max(self.highest, sum(map(_resident, family(self.pid))))
+            self.look()
             self._done.wait(self.every)
 
 
@@ -160,10 +182,3 @@ def family(pid: int) -> list[int]:
             pass
         at += 1
     return found
-
-
-def _resident(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
-    except (OSError, IndexError):
-        return 0

@@ -37,7 +37,9 @@ clicks = project.source("clicks", jsonl("clicks_*.jsonl"), id="id", event_time="
 clicks.rule("amount >= 0", "negative amount")
 shops = project.reference("shops", csv("shops_*.csv"), key="shop", columns="shop VARCHAR, region VARCHAR NOT NULL")
 """
-REGIONS = "SELECT coalesce(r.region, '?') AS region, count(*) AS records, sum(s.amount) AS amount, max(s.amount) AS most"
+REGIONS = (
+    "SELECT coalesce(r.region, '?') AS region, count(*) AS records, sum(s.amount) AS amount, max(s.amount) AS most"
+)
 FILES = {
     "marts/sold.sql": f"{REGIONS} FROM sales AS s LEFT JOIN shops AS r ON r.shop = s.shop GROUP BY ALL",
     "marts/clicked.sql": "SELECT shop, count(*) AS records, sum(amount) AS amount, max(amount) AS most FROM clicks AS s GROUP BY ALL",
@@ -280,7 +282,11 @@ def spoiled(draw: st.DrawFn) -> dict[str, bytes]:
         data = bytearray(files[name])
         for _ in range(draw(st.integers(0, 3))):
             at = draw(st.integers(0, len(data)))
-            piece = draw(st.sampled_from((b"", b'"', b",", b"\n", b"\r", b"\0", b"\xff", b"\\", b"{", b"9" * 20, b"\xef\xbb\xbf")))
+            piece = draw(
+                st.sampled_from(
+                    (b"", b'"', b",", b"\n", b"\r", b"\0", b"\xff", b"\\", b"{", b"9" * 20, b"\xef\xbb\xbf")
+                )
+            )
             data[at : at + draw(st.integers(0, 3))] = piece
         files[name] = bytes(data)
     return files

@@ -277,7 +277,10 @@ def _unclosed_quote() -> Case:
 
 @case("B21")
 def _semicolons() -> Case:
-    good = text(row(1, cost="1,25").replace("1,25", "1.25").replace(",", ";").replace("1.25", "1,25"), header=HEADER.replace(",", ";"))
+    good = text(
+        row(1, cost="1,25").replace("1,25", "1.25").replace(",", ";").replace("1.25", "1,25"),
+        header=HEADER.replace(",", ";"),
+    )
     return Case({"bad.csv": good}, 1, 1, format='csv("*.csv", separator=";", decimal=",")')
 
 
@@ -289,7 +292,13 @@ def _semicolons_undeclared() -> Case:
 @case("B21c")
 def _point_for_thousands() -> Case:
     rows = [f"1;{AT};{NUMBER};5;1,25", f"2;{AT};{NUMBER};5;1.250", f"3;{AT};{NUMBER};5;1.250,00"]
-    return Case({"bad.csv": text(*rows, header=HEADER.replace(",", ";"))}, 3, 1, 2, format='csv("*.csv", separator=";", decimal=",")')
+    return Case(
+        {"bad.csv": text(*rows, header=HEADER.replace(",", ";"))},
+        3,
+        1,
+        2,
+        format='csv("*.csv", separator=";", decimal=",")',
+    )
 
 
 @case("B22")
@@ -304,7 +313,9 @@ def _tabs_undeclared() -> Case:
 
 @case("B23")
 def _huge_field() -> Case:
-    return from_csv(text("x" * (1 << 20) + "," + row(1), '"' + "y" * (1 << 20) + '",' + row(2), header="note," + HEADER), 2, 2)
+    return from_csv(
+        text("x" * (1 << 20) + "," + row(1), '"' + "y" * (1 << 20) + '",' + row(2), header="note," + HEADER), 2, 2
+    )
 
 
 @case("B24")
@@ -399,8 +410,7 @@ def _negative() -> Case:
 
 @case("B38")
 def _too_big() -> Case:
-    case = from_csv(text(row(1, volume="9223372036854775000"), row(2, volume="9223372036854775808"), row(3)), 3, 2)
-    return case
+    return from_csv(text(row(1, volume="9223372036854775000"), row(2, volume="9223372036854775808"), row(3)), 3, 2)
 
 
 @case("B39")
@@ -462,7 +472,14 @@ def _overlap() -> Case:
 
 @case("B45")
 def _no_zone() -> Case:
-    return when("2024-05-01T12:00:00", "2024-05-01 12:00:00", "2024-05-01T12:00:00 Europe/Paris", "2024-05-01T12:00:00+99:00", AT, good=1)
+    return when(
+        "2024-05-01T12:00:00",
+        "2024-05-01 12:00:00",
+        "2024-05-01T12:00:00 Europe/Paris",
+        "2024-05-01T12:00:00+99:00",
+        AT,
+        good=1,
+    )
 
 
 @case("B46")
@@ -478,7 +495,9 @@ def _far_years() -> Case:
 
 @case("B47b")
 def _year_10000() -> Case:
-    return when("10000-01-01T00:00:00Z", "12024-05-01T12:00:0Z", "9999-12-31T23:59:59-10:00", "0000-01-01T00:00:00Z", AT, good=1)
+    return when(
+        "10000-01-01T00:00:00Z", "12024-05-01T12:00:0Z", "9999-12-31T23:59:59-10:00", "0000-01-01T00:00:00Z", AT, good=1
+    )
 
 
 @case("B48")
@@ -615,7 +634,9 @@ def _damaged_page() -> Case:
 def _other_types() -> Case:
     text_typed = packed(values(1, volume="5", id="1"), types={"volume": pa.string(), "id": pa.string()})
     floats = packed(values(2, volume=5.0, cost=1.25), types={"volume": pa.float64(), "cost": pa.float64()})
-    exact = packed(values(3, cost=COST), types={"cost": pa.decimal128(9, 2), "msisdn": pa.dictionary(pa.int32(), pa.string())})
+    exact = packed(
+        values(3, cost=COST), types={"cost": pa.decimal128(9, 2), "msisdn": pa.dictionary(pa.int32(), pa.string())}
+    )
     files = {"a.parquet": text_typed, "b.parquet": floats, "c.parquet": exact, "good.parquet": GOOD_PACKED}
     return Case(files, 5, 5, format=PARQUET)
 

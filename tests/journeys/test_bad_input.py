@@ -17,7 +17,9 @@ from tests.kit import ProjectFolder
 
 PAGE = Path(__file__).parents[2] / "docs" / "bad-input.md"
 REQUIRED = {
-    f"B{n}" for first, last in ((1, 24), (36, 42), (45, 55), (57, 58), (60, 60), (63, 66)) for n in range(first, last + 1)
+    f"B{n}"
+    for first, last in ((1, 24), (36, 42), (45, 55), (57, 58), (60, 60), (63, 66))
+    for n in range(first, last + 1)
 }
 VERDICTS = {"accepted", "repaired", "row quarantined", "file rejected", "run refused"}
 
@@ -95,7 +97,7 @@ def test_the_verdict_is_the_documented_one(code: str, tmp_path: Path) -> None:
     assert (rows, offsets, end) == (case.rows, case.rows, case.rows), "each record once, at an offset of its own"
     assert readable == sum(c["bronze"] for c in landed)
 
-    verdicts = dict(app.engine.rows(f"SELECT _verdict, count(*) FROM {silver_scan} GROUP BY 1"))
+    verdicts: dict[str, int] = dict(app.engine.rows(f"SELECT _verdict, count(*) FROM {silver_scan} GROUP BY 1"))
     bad = verdicts.get("quarantined", 0) + verdicts.get("unreadable", 0)
     assert sum(verdicts.values()) == case.rows - case.void
     assert (verdicts.get("clean", 0), bad) == (case.clean, case.bad)

@@ -65,9 +65,9 @@ def append(lake: Lake, engine: Engine, landed: Sequence[Landed]) -> None:
     replaced, so that a file that is touched daily does not make the manifest grow."""
     base = lake.snapshot(TABLE)
     known = {entry.version: entry for entry in load(lake, engine)}
-    again = any(entry.version in known for entry in landed)
-    whole = base is not None and (again or len(base.files) >= PIECES)
-    written = [*(known | {entry.version: entry for entry in landed}).values()] if whole else landed
+    new = {entry.version: entry for entry in landed}
+    whole = base is not None and (not known.keys().isdisjoint(new) or len(base.files) >= PIECES)
+    written = (known | new if whole else new).values()
     columns = {name: pa.array([getattr(entry, name) for entry in written], _ARROW[type]) for name, type in COLUMNS}
     engine.offer("manifest_rows", pa.table(columns))
     path = lake.new_file(TABLE)

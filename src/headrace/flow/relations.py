@@ -132,7 +132,7 @@ class Relations:
             (
                 rows("'landed'", "''"),
                 rows(verdict, f"CASE WHEN _reasons IS NULL THEN '' ELSE {joined} END"),
-                rows("'repaired'", "unnest(list_transform(_repairs, lambda x: x.reason))", " AND _repairs IS NOT NULL"),
+                rows("'repaired'", "unnest(list_transform(_repairs, lambda _item: _item.reason))", " AND _repairs IS NOT NULL"),
                 rows("'flagged'", "unnest(_flags)", " AND _flags IS NOT NULL"),
             )
         )

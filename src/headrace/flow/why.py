@@ -121,8 +121,8 @@ class Why:
             f"SELECT _file, count(*), min(_row), max(_row) FROM {joined} GROUP BY 1 ORDER BY 2 DESC, 1"
         )
         marks = self.engine.rows(
-            f"SELECT kind, reason, count(*) FROM (SELECT unnest(list_concat(coalesce(list_transform(_repairs, lambda x: {{'kind': 'repaired', 'reason': x.reason}}), []), "
-            f"coalesce(list_transform(_flags, lambda x: {{'kind': 'flagged', 'reason': x}}), [])), recursive := true) FROM {joined}) GROUP BY ALL ORDER BY ALL"
+            f"SELECT kind, reason, count(*) FROM (SELECT unnest(list_concat(coalesce(list_transform(_repairs, lambda _item: {{'kind': 'repaired', 'reason': _item.reason}}), []), "
+            f"coalesce(list_transform(_flags, lambda _item: {{'kind': 'flagged', 'reason': _item}}), [])), recursive := true) FROM {joined}) GROUP BY ALL ORDER BY ALL"
         )
         sent = ", ".join(f"b.{quote(source.sent(c.name))}" for c in source.columns)
         first = self.engine.rows(

@@ -78,7 +78,10 @@ def _frame(chunk: bytes, first: int, inspect: _Inspector) -> pa.RecordBatch:
 def _whole(lines: pa.Array, first: int) -> pa.RecordBatch:
     count = len(lines)
     numbers = pa.arange(first, first + count)
-    return pa.record_batch([numbers, pa.nulls(count, pa.string()), pa.nulls(count, pa.binary()), lines], ["_row", "_error", "_bytes", "_line"])
+    return pa.record_batch(
+        [numbers, pa.nulls(count, pa.string()), pa.nulls(count, pa.binary()), lines],
+        ["_row", "_error", "_bytes", "_line"],
+    )
 
 
 def _is_utf8(data: bytes) -> bool:

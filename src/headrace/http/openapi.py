@@ -78,9 +78,9 @@ def ranges(sql: str) -> dict[str, tuple[str, bool]]:
     found: dict[str, tuple[str, bool]] = {}
     for low, high in re.findall(rf"\bBETWEEN\s+{_WRAPPED}\s+AND\s+{_WRAPPED}", text, re.IGNORECASE):
         found.update({low: ("low", True), high: ("high", True)})
-    for operator, name in re.findall(rf"([<>]=?)\s*{_WRAPPED}", text):
+    for operator, name in re.findall(rf"(?<![<>!])([<>]=?)\s*{_WRAPPED}", text):
         found.setdefault(name, ("low" if operator[0] == ">" else "high", operator.endswith("=")))
-    for name, operator in re.findall(rf"{_WRAPPED}\s*([<>]=?)", text):
+    for name, operator in re.findall(rf"{_WRAPPED}\s*([<>]=?)(?!>)", text):
         found.setdefault(name, ("low" if operator[0] == "<" else "high", operator.endswith("=")))
     return found
 

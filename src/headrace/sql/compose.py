@@ -11,10 +11,11 @@ from headrace.errors import DeclarationError, nearest
 from headrace.model.mart import Mart
 from headrace.model.serving import Parameter
 from headrace.model.types import Column, Type, parse_type
+from headrace.sql.body import define_all
 from headrace.sql.dialect import Text, check_subset, function_name, is_aggregate, parse_select, render
 from headrace.sql.evaluate import EXACT, Code, Evaluator, finished
 from headrace.sql.mart import MartErrors, Relation
-from headrace.sql.query import Compiler, Fetch, Plan, Query, conjuncts, define_all
+from headrace.sql.query import Compiler, Fetch, Plan, Query, conjuncts
 
 WINDOWS = {"sum", "min", "max", "count", "row_number", "rank"}
 
@@ -68,10 +69,17 @@ class _Composer:
     def query(self) -> Query:
         base = self.tree.args["from_"].this if self.tree.args.get("from_") else None
         if not isinstance(base, exp.Table) or base.name not in self.ctes:
-            raise self.wrong("HR0211", "joining marts first multiplies their rows", base, "roll each mart up: WITH a AS (SELECT … GROUP BY …) SELECT … FROM a LEFT JOIN …")
+            raise self.wrong(
+                "HR0211",
+                "joining marts first multiplies their rows",
+                base,
+                "roll each mart up: WITH a AS (SELECT … GROUP BY …) SELECT … FROM a LEFT JOIN …",
+            )
         for cte in self.ctes.values():
             if not isinstance(cte, exp.Select):
-                raise self.wrong("HR0211", "a WITH holds SELECTs over one mart each", cte, "write UNION ALL in silver/*.sql")
+                raise self.wrong(
+                    "HR0211", "a WITH holds SELECTs over one mart each", cte, "write UNION ALL in silver/*.sql"
+                )
         self.add_stage(base.alias_or_name, self.ctes[base.name])
         for join in self.tree.args.get("joins") or []:
             self.add_join(join)
@@ -97,9 +105,16 @@ class _Composer:
         one = Compiler(self.c.name, self.c.text, self.c.marts, self.c.relations, self.c.parameters)
         found, _, _ = one.read(select)
         if found.validations:
-            raise self.wrong("HR0211", "a condition of parameters only belongs in the last SELECT", found.validations[0], "move it to the last WHERE")
+            raise self.wrong(
+                "HR0211",
+                "a condition of parameters only belongs in the last SELECT",
+                found.validations[0],
+                "move it to the last WHERE",
+            )
         if one.joins and self.stages:
-            raise self.wrong("HR0211", "only the first SELECT can join references", select, "join them in the first WITH")
+            raise self.wrong(
+                "HR0211", "only the first SELECT can join references", select, "join them in the first WITH"
+            )
         plan, columns = one.plan(found, frozenset(), [], raw=True)
         fixed = set(found.equal)
         if one.aggregated:
@@ -114,8 +129,17 @@ class _Composer:
         right = join.this
         alias = right.alias_or_name
         side = str(join.side).upper()
-        if not isinstance(right, exp.Table) or side not in ("LEFT", "") or str(join.args.get("kind") or "").upper() == "CROSS":
-            raise self.wrong("HR0211", f"{render(join)} is not a join of rolled up marts", join, "LEFT JOIN or JOIN on the columns of GROUP BY")
+        if (
+            not isinstance(right, exp.Table)
+            or side not in ("LEFT", "")
+            or str(join.args.get("kind") or "").upper() == "CROSS"
+        ):
+            raise self.wrong(
+                "HR0211",
+                f"{render(join)} is not a join of rolled up marts",
+                join,
+                "LEFT JOIN or JOIN on the columns of GROUP BY",
+            )
         tests = conjuncts(join.args.get("on"))
         own = [t for t in tests if all(c.table == alias for c in t.find_all(exp.Column))]
         if right.name in self.ctes:
@@ -124,19 +148,37 @@ class _Composer:
             tests = [t for t in tests if t not in own]
             select = self.own_rows(right, own)
         else:
-            raise self.wrong("HR0203", f"'{right.name}' is neither a WITH of this query nor a mart", right, nearest(right.name, [*self.ctes, *self.c.marts]))
+            raise self.wrong(
+                "HR0203",
+                f"'{right.name}' is neither a WITH of this query nor a mart",
+                right,
+                nearest(right.name, [*self.ctes, *self.c.marts]),
+            )
         self.add_stage(alias, select)
         stage = self.stages[-1]
-        pairs: list[tuple[exp.Expr, exp.Expr]] = [(exp.column(i.name, table=alias), exp.column(i.name, table=self.stages[0].alias)) for i in join.args.get("using") or []]
+        pairs: list[tuple[exp.Expr, exp.Expr]] = [
+            (exp.column(i.name, table=alias), exp.column(i.name, table=self.stages[0].alias))
+            for i in join.args.get("using") or []
+        ]
         for test in tests:
             sides = [test.this, test.expression] if isinstance(test, exp.EQ) else []
             mine = next((s for s in sides if isinstance(s, exp.Column) and s.table == alias), None)
             if mine is None:
-                raise self.wrong("HR0211", f"{render(test)} is not an equality of the joined rows", test, "move ranges of parameters into its SELECT")
+                raise self.wrong(
+                    "HR0211",
+                    f"{render(test)} is not an equality of the joined rows",
+                    test,
+                    "move ranges of parameters into its SELECT",
+                )
             pairs.append((mine, sides[1] if mine is sides[0] else sides[0]))
         missing = [k for k in stage.key if k not in {m.name for m, _ in pairs}]
         if missing:
-            raise self.wrong("HR0215", f"the join with '{alias}' leaves out {', '.join(missing)}", join, f"compare {', '.join(stage.key)}")
+            raise self.wrong(
+                "HR0215",
+                f"the join with '{alias}' leaves out {', '.join(missing)}",
+                join,
+                f"compare {', '.join(stage.key)}",
+            )
         self.pairs.append(pairs)
         self.inner.append(side == "")
 
@@ -169,15 +211,26 @@ class _Composer:
     def window(self, evaluator: Evaluator, node: exp.Window) -> Code:
         kind = function_name(node.this) or ""
         if kind not in WINDOWS or node.args.get("spec"):
-            raise self.wrong("HR0202", f"{render(node)} cannot be computed when answering", node, "one of " + ", ".join(sorted(WINDOWS)) + ", without a frame")
+            raise self.wrong(
+                "HR0202",
+                f"{render(node)} cannot be computed when answering",
+                node,
+                "one of " + ", ".join(sorted(WINDOWS)) + ", without a frame",
+            )
         order = node.args["order"].expressions if node.args.get("order") else []
         parts = "".join(f"{evaluator.compile(p).source}, " for p in node.args.get("partition_by") or [])
         keys = "".join(f"{(evaluator.compile(o.this).number or evaluator.compile(o.this)).source}, " for o in order)
-        argument = node.this.this if isinstance(node.this.this, exp.Expr) and not isinstance(node.this.this, exp.Star) else None
+        argument = (
+            node.this.this
+            if isinstance(node.this.this, exp.Expr) and not isinstance(node.this.this, exp.Star)
+            else None
+        )
         value = evaluator.compile(argument) if argument is not None else Code("1", Type(EXACT))
         value = value.number or value
         descending = "".join(f"{bool(o.args.get('desc'))}, " for o in order)
-        self.windows.append(f"windowed({kind!r}, [(({parts}), ({keys}), {value.source}) for {self.row} in joined], ({descending}))")
+        self.windows.append(
+            f"windowed({kind!r}, [(({parts}), ({keys}), {value.source}) for {self.row} in joined], ({descending}))"
+        )
         counted = kind in ("count", "row_number", "rank")
         return Code(f"w[{len(self.windows) - 1}][i]", Type("BIGINT") if counted else value.type)
 
@@ -192,14 +245,19 @@ class _Composer:
         evaluator.window = lambda node: self.window(plain, node)
         outputs = {item.alias_or_name: item.unalias() for item in tree.expressions}
         if any(is_aggregate(n) for e in outputs.values() for n in e.walk()) or tree.args.get("group"):
-            raise self.wrong("HR0211", "the last SELECT over rolled up marts does not aggregate", tree, "aggregate in the WITH")
+            raise self.wrong(
+                "HR0211", "the last SELECT over rolled up marts does not aggregate", tree, "aggregate in the WITH"
+            )
         for place in tree.find_all(exp.Placeholder):
             cast = place.parent
             if isinstance(cast, exp.Cast):
                 type = parse_type(cast.to.sql(dialect="duckdb"))
                 if type is not None:
                     self.c.parameters.setdefault(str(place.this), Parameter(str(place.this), type))
-        tests = [f"({plain.compile(t).source}) is True" for t in conjuncts(tree.args["where"].this if tree.args.get("where") else None)]
+        tests = [
+            f"({plain.compile(t).source}) is True"
+            for t in conjuncts(tree.args["where"].this if tree.args.get("where") else None)
+        ]
         codes = {alias: evaluator.compile(node) for alias, node in outputs.items()}
         order = []
         for item in tree.args["order"].expressions if tree.args.get("order") else []:
@@ -217,7 +275,12 @@ class _Composer:
                 loop.append(f"if r{i} is None: continue")
         if tests:
             loop.append(f"if not ({' and '.join(tests)}): continue")
-        lines += ["    joined = []", "    for r0 in stages[0]:", *(f"        {line}" for line in loop), f"        joined.append({self.row})"]
+        lines += [
+            "    joined = []",
+            "    for r0 in stages[0]:",
+            *(f"        {line}" for line in loop),
+            f"        joined.append({self.row})",
+        ]
         lines.append(f"    w = [{', '.join(self.windows)}]")
         done = "".join(f"{finished(c).source}, " for c in codes.values())
         raw = "".join(f"{source}, " for source, _ in order)
@@ -280,4 +343,3 @@ def _windows_apart(tree: exp.Select) -> exp.Select:
     outer.set("expressions", items)
     outer = outer.from_("rolled_up")
     return outer.with_("rolled_up", as_=inner)
-

@@ -175,7 +175,7 @@ def _some(pairs: list[tuple[str, str]], nothing: str) -> str:
         return f"CAST(NULL AS {nothing})"
     any_of = " OR ".join(f"coalesce({condition}, false)" for condition, _ in pairs)
     each = ", ".join(f"CASE WHEN {condition} THEN {item} END" for condition, item in pairs)
-    return f"CASE WHEN {any_of} THEN list_filter([{each}], lambda x: x IS NOT NULL) END"
+    return f"CASE WHEN {any_of} THEN list_filter([{each}], lambda _item: _item IS NOT NULL) END"
 
 
 def _reasons(pairs: list[tuple[str, str]]) -> str:

@@ -19,7 +19,13 @@ ROOT = Path(__file__).parents[3]
 def headrace(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     everything = {**os.environ, "PYTHONPATH": str(ROOT / "src"), **environment}
     return subprocess.run(
-        [sys.executable, "-m", "headrace", *arguments], cwd=cwd, env=everything, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "headrace", *arguments],
+        cwd=cwd,
+        env=everything,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
 
 
@@ -48,8 +54,12 @@ FAILURES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("arguments", "where", "exit_code", "code", "help"), FAILURES, ids=[" ".join(f[0]) for f in FAILURES])
-def test_a_failure_has_a_code_a_message_and_what_to_do(shop: Path, arguments: list[str], where: str, exit_code: int, code: str, help: str) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "where", "exit_code", "code", "help"), FAILURES, ids=[" ".join(f[0]) for f in FAILURES]
+)
+def test_a_failure_has_a_code_a_message_and_what_to_do(
+    shop: Path, arguments: list[str], where: str, exit_code: int, code: str, help: str
+) -> None:
     done = headrace(*arguments, cwd=shop / where)
     assert done.returncode == exit_code, done.stderr
     assert done.stderr.startswith(f"error[{code}]: ")
@@ -65,9 +75,14 @@ def test_an_error_in_a_file_shows_the_line_and_a_caret(shop: Path, tmp_path: Pat
     (folder / "queries" / "bad.sql").write_text("-- Bad.\nSELECT day, revenu FROM daily_sales WHERE shop = $shop\n")
     done = headrace("check", cwd=folder)
     assert done.returncode == 2
-    assert "  --> queries/bad.sql:2:13\n  2 | SELECT day, revenu FROM daily_sales WHERE shop = $shop\n    |             ^^^^^^\n  help: did you mean 'revenue'?" in done.stderr
+    assert (
+        "  --> queries/bad.sql:2:13\n  2 | SELECT day, revenu FROM daily_sales WHERE shop = $shop\n    |             ^^^^^^\n  help: did you mean 'revenue'?"
+        in done.stderr
+    )
     found = json.loads(headrace("check", "--json", cwd=folder).stdout)
-    assert [(e["code"], e["file"], e["line"], e["column"]) for e in found["errors"]] == [("HR0204", "queries/bad.sql", 2, 13)]
+    assert [(e["code"], e["file"], e["line"], e["column"]) for e in found["errors"]] == [
+        ("HR0204", "queries/bad.sql", 2, 13)
+    ]
 
 
 @pytest.mark.parametrize("code", sorted(CODES))
@@ -81,14 +96,25 @@ def test_every_code_is_explained(shop: Path, code: str) -> None:
 def test_every_code_that_is_raised_is_explained_and_the_other_way_round() -> None:
     text = "".join(f.read_text() for f in (ROOT / "src" / "headrace").rglob("*.py") if f.name != "errors.py")
     text += (ROOT / "src/headrace/errors.py").read_text().split("_code(")[0]
-    raised = {word for word in text.replace("'", '"').replace("(", '"').split('"') if len(word) == 6 and word.startswith("HR0") and word[2:].isdigit()}
+    raised = {
+        word
+        for word in text.replace("'", '"').replace("(", '"').split('"')
+        if len(word) == 6 and word.startswith("HR0") and word[2:].isdigit()
+    }
     assert raised - set(CODES) == set()
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["run", "--help"]])
 def test_help_and_version_import_neither_the_engine_nor_arrow(tmp_path: Path, arguments: list[str]) -> None:
     program = f"import sys; from headrace.cli import main\ntry: main({arguments!r})\nexcept SystemExit: print(sorted(m for m in sys.modules if m in ('duckdb', 'pyarrow', 'sqlglot', 'deltalake')))"
-    done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.stdout.rstrip().endswith("[]"), done.stdout + done.stderr
 
 
@@ -131,7 +157,9 @@ def test_why_tells_the_records_behind_an_answer(shop: Path) -> None:
 
 def test_a_failed_run_calls_the_command(shop: Path, tmp_path: Path) -> None:
     note = tmp_path / "note.json"
-    done = headrace("run", cwd=shop, HEADRACE_INBOX__PATH=str(tmp_path / "nowhere"), HEADRACE_RUN__ON_FAILURE=f"cat > {note}")
+    done = headrace(
+        "run", cwd=shop, HEADRACE_INBOX__PATH=str(tmp_path / "nowhere"), HEADRACE_RUN__ON_FAILURE=f"cat > {note}"
+    )
     assert done.returncode == 3
     assert json.loads(note.read_text())["code"] == "HR0407"
 
@@ -146,7 +174,12 @@ def test_settings_say_where_they_come_from(shop: Path) -> None:
 
 
 def test_standard_error_is_empty_where_only_data_is_asked_for(shop: Path) -> None:
-    for arguments in (["query", "sales", "shop=cpt1", "from=2024-01-01", "to=2024-01-02", "--json"], ["status", "--json"], ["lake", "ls", "--json"], ["doctor", "--json"]):
+    for arguments in (
+        ["query", "sales", "shop=cpt1", "from=2024-01-01", "to=2024-01-02", "--json"],
+        ["status", "--json"],
+        ["lake", "ls", "--json"],
+        ["doctor", "--json"],
+    ):
         done = headrace(*arguments, cwd=shop)
         assert (done.returncode, done.stderr) == (0, "")
         json.loads(done.stdout)
@@ -159,7 +192,9 @@ def test_a_rollback_gives_the_earlier_answers(shop: Path, tmp_path: Path) -> Non
     headrace("run", cwd=folder)
     asked = ["query", "sales", "shop=cpt1", "from=2024-01-01", "to=2024-01-07", "-o", "csv"]
     before = headrace(*asked, cwd=folder).stdout
-    (folder / "landing" / "sales_more.csv").write_text("sale_id,sold_at,shop,amount\nx,2024-01-02T10:00:00Z,cpt1,1000\n")
+    (folder / "landing" / "sales_more.csv").write_text(
+        "sale_id,sold_at,shop,amount\nx,2024-01-02T10:00:00Z,cpt1,1000\n"
+    )
     headrace("run", cwd=folder)
     assert headrace(*asked, cwd=folder).stdout != before
     assert headrace("rollback", "--yes", cwd=folder).returncode == 0

@@ -26,7 +26,9 @@ Row = tuple[Any, ...]
 
 
 def source(kind: str = "csv", **types: str) -> Source:
-    columns = [Column(n, parsed) for n, t in (types or {"a": "VARCHAR", "b": "VARCHAR"}).items() if (parsed := parse_type(t))]
+    columns = [
+        Column(n, parsed) for n, t in (types or {"a": "VARCHAR", "b": "VARCHAR"}).items() if (parsed := parse_type(t))
+    ]
     form = Format(kind, "*")  # type: ignore[arg-type]
     return Source("s", "fact", form, tuple(columns), ("a",), None)
 
@@ -45,7 +47,7 @@ def fields(of: Source, data: bytes) -> list[Row]:
 
 # CSV
 
-TEXTS = st.text(st.sampled_from("ab,\r\n\0é\"x1\ufeff"), max_size=40)
+TEXTS = st.text(st.sampled_from('ab,\r\n\0é"x1\ufeff'), max_size=40)
 
 
 @pytest.fixture(params=[False, True], ids=["pyarrow", "strict"])
@@ -146,7 +148,7 @@ def parsed(record: str) -> Row | None:
             if rest and rest[0] != ",":
                 return None
         else:
-            value, comma, _ = rest.partition(",")
+            value = rest.partition(",")[0]
             if '"' in value:
                 return None
             made.append(value or None)
@@ -174,8 +176,7 @@ def test_any_bytes_are_read_or_rejected(data: bytes) -> None:
     for kind in ("csv", "jsonl", "parquet"):
         try:
             found = rows(source(kind), (b"a,b\n" if kind == "csv" else b"") + data)
-        except Rejected as error:
-            assert error.reason
+        except Rejected:
             continue
         assert [r[0] for r in found] == list(range(1, len(found) + 1))
         assert all((r[1] is None) == (r[2] is None) for r in found)
@@ -203,8 +204,10 @@ def test_a_gzip_bomb_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
             rows(source(), data, "f.gz")
 
 
-@pytest.mark.parametrize("data", [b"a,b\n1,2\n", gzip.compress(b"a,b\n1,2\n")[:-1], gzip.compress(b"a,b\n1,2\n") + b"x"])
-def test_what_is_named_gz_must_be_whole_gzip(data: bytes) -> None:
+@pytest.mark.parametrize("damage", ["plain", "cut", "more"])
+def test_what_is_named_gz_must_be_whole_gzip(damage: str) -> None:
+    whole = gzip.compress(b"a,b\n1,2\n")
+    data = {"plain": b"a,b\n1,2\n", "cut": whole[:-1], "more": whole + b"x"}[damage]
     with pytest.raises(Rejected):
         rows(source(), data, "f.csv.gz")
 
@@ -258,10 +261,12 @@ def test_numbers_are_exact_or_refused(line: str, exact: bool) -> None:
     assert errors(line) == [None if exact else f"{line[2]} has more digits than a JSON number keeps: send it as text"]
 
 
-@given(st.decimals(allow_nan=False, allow_infinity=False, places=6, min_value=-(10**20), max_value=10**20), st.booleans())
+@given(
+    st.decimals(allow_nan=False, allow_infinity=False, places=6, min_value=-(10**20), max_value=10**20), st.booleans()
+)
 def test_no_number_that_a_double_changes_passes(number: Decimal, exponent: bool) -> None:
     text = f"{number:E}" if exponent else f"{number:f}"
-    (error,) = errors('{"n": %s}' % text)
+    (error,) = errors(f'{{"n": {text}}}')
     if Decimal(repr(float(text))) != number:
         assert error is not None
 

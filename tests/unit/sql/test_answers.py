@@ -186,10 +186,17 @@ def test_boolean_columns_are_conditions(tmp_path: Path) -> None:
         "queries/q.sql": "SELECT paid, any_big, total FROM m WHERE shop = $shop AND (paid OR any_big) ORDER BY paid",
         "queries/g.sql": "SELECT sum(total) FILTER (WHERE paid) AS got, measure(any_big) AS any_big FROM m WHERE shop = $shop",
     })  # fmt: skip
-    rows = ["1,2024-01-01T00:00:00Z,a,c,1,1,true", "2,2024-01-01T00:00:00Z,a,c,2,5,false", "3,2024-01-01T00:00:00Z,b,c,4,1,false"]
+    rows = [
+        "1,2024-01-01T00:00:00Z,a,c,1,1,true",
+        "2,2024-01-01T00:00:00Z,a,c,2,5,false",
+        "3,2024-01-01T00:00:00Z,b,c,4,1,false",
+    ]
     folder.land("sales_1.csv", "sale_id,sold_at,shop,clerk,amount,items,paid\n" + "\n".join(rows) + "\n")
     folder.run()
-    assert folder.ask("q", shop="a") == [{"paid": False, "any_big": True, "total": "2.0000"}, {"paid": True, "any_big": False, "total": "1.0000"}]
+    assert folder.ask("q", shop="a") == [
+        {"paid": False, "any_big": True, "total": "2.0000"},
+        {"paid": True, "any_big": False, "total": "1.0000"},
+    ]
     assert folder.ask("q", shop="b") == []
     assert folder.ask("g", shop="a") == [{"got": "1.0000", "any_big": True}]
 
@@ -206,7 +213,9 @@ def test_a_mart_over_a_mart_merges_parts_and_stays_streamable(tmp_path: Path, pl
         folder.run()
     assert folder.app.project.marts["monthly"].batch_only == ""
     ((month, revenue, mean, most, basket),) = folder.answer("months", shop="shop1").rows
-    wanted = plain.execute("SELECT sum(amount), avg(amount), max(amount), sum(amount) / count(*) FROM sales WHERE shop = 'shop1'").fetchone()
+    wanted = plain.execute(
+        "SELECT sum(amount), avg(amount), max(amount), sum(amount) / count(*) FROM sales WHERE shop = 'shop1'"
+    ).fetchone()
     assert (month, Decimal(revenue), Decimal(most)) == ("2024-01-01T00:00:00Z", wanted[0], wanted[2])
     assert abs(float(mean) - wanted[1]) < 1e-6
     assert abs(float(basket) - wanted[3]) < 1e-6

@@ -34,7 +34,16 @@ ORDER BY u.hour""",
     "SELECT a.phone, a.early, b.late, a.early + b.late AS events FROM a JOIN b USING (phone) WHERE a.early > 1 ORDER BY a.phone LIMIT 2",
 }
 USAGE = [(i, f"2024-01-01T{i % 5:02}:{i % 60:02}:00Z", f"27{i % 3}", Decimal(i * 17 % 23) / 4) for i in range(60)]
-TICKS = [(i, f"2024-01-01T{i % 4:02}:{i % 60:02}:30Z", ["MRVZAR", "WAKMRV"][i % 2], Decimal(100 + i) / 7 // Decimal("0.000001") * Decimal("0.000001"), Decimal(120 + i)) for i in range(40)]
+TICKS = [
+    (
+        i,
+        f"2024-01-01T{i % 4:02}:{i % 60:02}:30Z",
+        ["MRVZAR", "WAKMRV"][i % 2],
+        Decimal(100 + i) / 7 // Decimal("0.000001") * Decimal("0.000001"),
+        Decimal(120 + i),
+    )
+    for i in range(40)
+]
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +65,12 @@ def plain() -> duckdb.DuckDBPyConnection:
     return con
 
 
-HOURLY = "SELECT phone, date_trunc('hour', at_time) AS hour, sum(cost) AS cost, count(*) AS events FROM usage GROUP BY ALL"
-PRICES = "SELECT pair, date_trunc('hour', at_time) AS hour, sum(bid + ask) / (2 * count(*)) AS mid FROM ticks GROUP BY ALL"
+HOURLY = (
+    "SELECT phone, date_trunc('hour', at_time) AS hour, sum(cost) AS cost, count(*) AS events FROM usage GROUP BY ALL"
+)
+PRICES = (
+    "SELECT pair, date_trunc('hour', at_time) AS hour, sum(bid + ask) / (2 * count(*)) AS mid FROM ticks GROUP BY ALL"
+)
 CASES = [
     ("in_wak", {"phone": "271", "from_": "2024-01-01T00:30:00Z", "to": "2024-01-01T05:00:00Z"},
      f"""WITH h AS ({HOURLY}), p AS ({PRICES}) SELECT h.hour, h.cost, h.cost / (m.mid * w.mid) FROM h LEFT JOIN p m ON m.hour = h.hour AND m.pair = 'MRVZAR'
@@ -97,7 +110,9 @@ def test_a_composed_query_answers_what_plain_sql_says(
     ("SELECT hour, avg(cost) OVER (ORDER BY hour ROWS 3 PRECEDING) AS m FROM hourly WHERE phone = $phone", "HR0202"),
 ])  # fmt: skip
 def test_what_a_composed_query_cannot_be(tmp_path: Path, sql: str, code: str) -> None:
-    folder = ProjectFolder(tmp_path, DECLARATIONS, {**{k: v for k, v in FILES.items() if k.startswith("marts")}, "queries/bad.sql": sql})
+    folder = ProjectFolder(
+        tmp_path, DECLARATIONS, {**{k: v for k, v in FILES.items() if k.startswith("marts")}, "queries/bad.sql": sql}
+    )
     with pytest.raises(ProjectErrors) as caught:
         _ = folder.app.project
     assert [e.code for e in caught.value.errors] == [code], caught.value.errors[0]
