@@ -266,7 +266,7 @@ def test_the_colours_follow_the_system_and_the_button(visit: Callable[..., Page]
     assert look()[0] == light[0]
     page.get_by_role("button", name="Use dark colours").click()
     page.emulate_media(color_scheme="light")
-    page.wait_for_function("document.documentElement.dataset.theme === 'light'")
+    page.wait_for_selector("html[data-theme=light]")
 
 
 @pytest.mark.browser
