@@ -21,7 +21,7 @@ from headrace.sql.compose import compile_query
 from headrace.sql.dialect import Text
 from headrace.sql.gold import parts_columns
 from headrace.sql.judge import check_expressions, judge_sql, probe_sql
-from headrace.sql.mart import MartErrors, Relation, compile_mart
+from headrace.sql.mart import ORIGIN, MartErrors, Relation, compile_mart
 from headrace.sql.query import Query
 from headrace.sql.silver import compile_dataset, tables_of
 
@@ -207,8 +207,7 @@ class _Loader:
                 self.engine.describe(judge_sql(source, "bronze_shape", None))
             except DeclarationError as error:
                 self.errors.append(self.blame(source, error))
-        unique = source.identity if source.role == "fact" else key
-        # A fact's id names its rows too, but within the horizon only: enough to cluster rows by, not to join on.
+        unique = (*source.identity, *(c.name for c in ORIGIN)) if source.role == "fact" else key
         self.relations[source.name] = Relation(source.name, columns, source.role, key, valid, "", unique)
         self.relations[f"{source.name}_judged"] = Relation(
             f"{source.name}_judged", judged, "judged", (), None, "", unique
@@ -299,7 +298,8 @@ class _Loader:
     def add_dataset(self, name: str, text: Text) -> None:
         dataset = compile_dataset(name, text, self.relations, self.engine.describe)
         self.datasets[name] = dataset
-        self.relations[name] = Relation(name, dataset.columns, "dataset", (), None, dataset.batch_only)
+        unique = () if dataset.repeats else tuple(c.name for c in ORIGIN)
+        self.relations[name] = Relation(name, dataset.columns, "dataset", (), None, dataset.batch_only, unique)
         self.define(name)
 
     def add_mart(self, name: str, text: Text) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from headrace.model.mart import Mart
 from headrace.model.project import LoadedProject
@@ -17,14 +16,6 @@ from headrace.sql.judge import silver_columns
 VERDICTS = "verdicts"
 JUDGED = "_judged"
 FOREVER = "TIMESTAMP '9999-12-31'"
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Offsets [first, end) of a lane."""
-
-    first: int
-    end: int
 
 
 class Relations:
@@ -107,10 +98,12 @@ class Relations:
         return f"SELECT *, coalesce({following}, CAST({FOREVER} AS {kind})) AS valid_to FROM ({clean})"
 
     def _judged(self, source: Source, first: int) -> str:
+        # A quarantined record without a required value has no place on a spine; `verdicts` counts it all the same.
+        required = "".join(f" AND {c.name} IS NOT NULL" for c in source.columns if not c.nullable)
         columns = ", ".join(c.name for c in source.columns)
         return (
             f"SELECT {columns}, _verdict = 'quarantined' AS quarantined, _reasons AS reasons, _lane, _offset "
-            f"FROM {self._silver(source, first)} AND _verdict IN ('clean', 'quarantined')"
+            f"FROM {self._silver(source, first)} AND _verdict IN ('clean', 'quarantined'){required}"
         )
 
     def _counted(self, source: Source, first: Mapping[str, int] | None) -> str:

@@ -53,6 +53,8 @@ class Dataset:
     inputs: tuple[str, ...]
     rows_from: tuple[str, ...]
     """The inputs whose rows it passes on; the others are joined."""
+    repeats: bool = False
+    """Whether one record can become several rows."""
     batch_only: str = ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any
@@ -28,6 +29,11 @@ def decimal_text(value: int | None, scale: int) -> str | None:
 
 def ratio(value: int | None, scale: int) -> Fraction | None:
     return None if value is None else Fraction(value, scale)
+
+
+def fraction(value: float | None) -> Fraction | None:
+    """A double as the fraction that it is; NULL where it is not finite."""
+    return None if value is None or not math.isfinite(value) else Fraction(value)
 
 
 def double(value: Fraction | None) -> float | None:

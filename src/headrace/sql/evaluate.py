@@ -52,6 +52,8 @@ class Code:
 
     @property
     def ratio(self) -> str:
+        if self.type.name == "DOUBLE":
+            return f"fraction({self.source})"
         return self.source if self.type.name == RATIO else f"ratio({self.source}, {10**self.type.scale})"
 
     @property

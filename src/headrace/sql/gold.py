@@ -60,8 +60,7 @@ def rollup_sql(table: ServingTable, parts: str) -> str:
     stored_key = ", ".join(f"{stored(c.name, c.type)} AS {c.name}" for c in table.key)
     if not table.of_mart:
         values = "".join(f", {stored_part(p, p.name)} AS {p.name}" for p in table.parts)
-        only = f" QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY _lane, _offset) = 1" if key else ""
-        return f"SELECT {stored_key}{values}, CAST(1 AS BIGINT) AS {RECORDS} FROM {parts}{where}{only}"
+        return f"SELECT {stored_key}{values}, CAST(1 AS BIGINT) AS {RECORDS} FROM {parts}{where}"
     values = "".join(f", {stored_part(p, merge_sql(p, p.name))} AS {p.name}" for p in table.parts)
     head = f"{stored_key}{values}" if key else values.removeprefix(", ")
     return (

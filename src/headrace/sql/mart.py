@@ -32,9 +32,14 @@ Describe = Callable[[str], Sequence[tuple[str, str]]]
 """Names and types of the columns of a SELECT over the project's relations; raises DeclarationError."""
 
 
+ORIGIN = (Column("_lane", Type("VARCHAR"), nullable=False), Column("_offset", Type("BIGINT"), nullable=False))
+"""What tells the rows of facts apart for good: an id does so within its horizon only."""
+
+
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """What a mart may read: columns, whether rows are unique on a key, and why it is batch only (if it is)."""
+    """What SQL may read: columns, the ``key`` that a join can rely on, the ``identity`` that tells rows apart (empty
+    where nothing does), and why it is batch only (if it is)."""
 
     name: str
     columns: tuple[Column, ...]

@@ -17,7 +17,7 @@ from headrace.model.types import Column, Type, parse_type
 from headrace.sql.body import Body, Join, define_all
 from headrace.sql.dialect import Text, function_name, is_aggregate, parse_expression, render
 from headrace.sql.evaluate import Code, Evaluator, stored_code
-from headrace.sql.mart import MartErrors, Relation, check_fan_out, doc_of
+from headrace.sql.mart import ORIGIN, MartErrors, Relation, check_fan_out, doc_of
 
 Row = tuple[Any, ...]
 LIMIT = 100
@@ -495,6 +495,9 @@ class Compiler:
         if self.mart is None:
             relation = self.relations[self.base]
             identity = [k for k in relation.key or relation.identity if k not in needed]
+            if not relation.key and not relation.identity:
+                raise self.error("HR0214", f"'{self.base}' can have several rows of one record, which no key tells apart", None,
+                                 "query a dataset without unnest() and without the same source twice, or a mart")  # fmt: skip
             ordered = [c for c in ordering if self.key_column(exp.column(c)) and c not in needed]
             clustering = [
                 *([ranged] if ranged and ranged not in partition else []),
@@ -518,7 +521,7 @@ class Compiler:
                     nearest(unknown, [c.name for c in relation.columns]),
                 )
             parts = tuple(Part(c.name, "value", c.name, c.type) for c in values)
-            key = {c.name: c for c in relation.columns}
+            key = {c.name: c for c in (*relation.columns, *ORIGIN)}
         else:
             whole = (not self.aggregated) or self.mart.having or any(self.counts_rows(e) for e in expressions)
             names = {c.name for e in expressions for c in e.find_all(exp.Column) if c.table in ("", self.alias)}

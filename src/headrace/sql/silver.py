@@ -87,7 +87,11 @@ def compile_dataset(name: str, text: Text, relations: Mapping[str, Relation], de
         columns.append(Column(column, parsed, _nullable(tree, column, relations)))
     joined = {id(j.this) for j in tree.find_all(exp.Join)}
     rows_from = tuple(sorted({t.name for t in tree.find_all(exp.Table) if id(t) not in joined}))
-    return Dataset(name, sql, text.place.file, tuple(columns), inputs, rows_from, batch_only)
+    counted = [t.name for t in tree.find_all(exp.Table) if id(t) not in joined]
+    repeats = tree.find(exp.Unnest, exp.Explode) is not None or len(counted) > len(set(counted))
+    # Rows of marts, of verdicts and of repeating datasets have no record of their own behind them.
+    repeats = repeats or any(not relations[n].identity for n in rows_from)
+    return Dataset(name, sql, text.place.file, tuple(columns), inputs, rows_from, repeats, batch_only)
 
 
 def with_origin(tree: exp.Expr) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from headrace.errors import ProjectErrors
 from tests.kit import ProjectFolder
 
 DECLARATIONS = """
@@ -219,3 +220,37 @@ def test_a_mart_over_a_mart_merges_parts_and_stays_streamable(tmp_path: Path, pl
     assert (month, Decimal(revenue), Decimal(most)) == ("2024-01-01T00:00:00Z", wanted[0], wanted[2])
     assert abs(float(mean) - wanted[1]) < 1e-6
     assert abs(float(basket) - wanted[3]) < 1e-6
+
+
+def test_rows_of_a_dataset_that_look_alike_are_all_answered(tmp_path: Path) -> None:
+    folder = ProjectFolder(tmp_path, DECLARATIONS, {
+        "silver/small.sql": "SELECT shop, sold_at, amount FROM sales WHERE amount < 10",
+        "queries/small.sql": "SELECT sold_at, amount FROM small WHERE shop = $shop AND sold_at >= $from ORDER BY sold_at LIMIT 2",
+        "queries/judged.sql": "SELECT shop, n FROM spine WHERE n > 0 ORDER BY shop",
+        "marts/spine.sql": "SELECT shop, count(*) AS n FROM sales_judged GROUP BY ALL",
+        "marts/noise.sql": "SELECT shop, corr(items, amount) AS c FROM sales GROUP BY ALL",
+        "queries/noise.sql": "SELECT round(c, 2) AS c FROM noise WHERE shop = $shop",
+    })  # fmt: skip
+    rows = [f"{i},2024-01-01T00:00:00Z,a,c,{i},{i},true" for i in range(5)] + ["9,2024-01-01T00:00:00Z,,c,1,1,true"]
+    folder.land("sales_1.csv", "sale_id,sold_at,shop,clerk,amount,items,paid\n" + "\n".join(rows) + "\n")
+    folder.run()
+    first = folder.answer("small", shop="a", from_="2024-01-01T00:00:00Z")
+    assert [r[1] for r in first.rows] == ["0.0000", "1.0000"]
+    reader = folder.app.reader
+    given = {"shop": "a", "from": "2024-01-01T00:00:00Z"}
+    second = reader.answer("small", given, first.cursor)
+    third = reader.answer("small", given, second.cursor)
+    assert [r[1] for r in [*second.rows, *third.rows]] == ["2.0000", "3.0000", "4.0000"]
+    assert third.cursor is None
+    assert folder.ask("judged") == [{"shop": "a", "n": 5}], "a record without a required value has no place on a spine"
+    assert folder.ask("noise", shop="a") == [{"c": "1.00"}]
+
+
+def test_rows_that_nothing_tells_apart_are_refused(tmp_path: Path) -> None:
+    folder = ProjectFolder(tmp_path, DECLARATIONS, {
+        "silver/twice.sql": "SELECT shop, unnest(['a', 'b']) AS side FROM sales",
+        "queries/twice.sql": "SELECT side FROM twice WHERE shop = $shop",
+    })  # fmt: skip
+    with pytest.raises(ProjectErrors) as caught:
+        _ = folder.app.project
+    assert [e.code for e in caught.value.errors] == ["HR0214"]
