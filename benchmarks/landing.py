@@ -8,9 +8,8 @@ from pathlib import Path
 
 import duckdb
 
-from headrace.flow.samples import Samples
-
 from benchmarks.measure import ROOT
+from headrace.flow.samples import Samples
 
 CLOUD = ROOT / "src/headrace/projects/cloud"
 FIVE = ROOT / "benchmarks/project"

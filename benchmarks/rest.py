@@ -14,9 +14,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,7 +134,7 @@ def _same(servers: dict[str, Served], paths: list[str], token: str) -> str:
 
 
 def _get(port: int, path: str, token: str) -> dict[str, Any]:
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"authorization": f"Bearer {token}"})  # noqa: S310
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"authorization": f"Bearer {token}"})
     with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
         found: dict[str, Any] = json.loads(answer.read())
         return found

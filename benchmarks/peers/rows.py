@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sqlite3
 
-COLUMNS = "usage_date service cost_usd requests cpu_hours storage_gb_hours carbon_kg genai_tokens".split()
+COLUMNS = ["usage_date", "service", "cost_usd", "requests", "cpu_hours", "storage_gb_hours", "carbon_kg", "genai_tokens"]
 VALUES = [f"coalesce({c}, '0.0000')" if c in {"requests", "cpu_hours", "storage_gb_hours"} else c for c in COLUMNS]  # as the mart has it
 SQL = (
-    "SELECT {} FROM \"{}\" WHERE org_id = ? AND usage_date >= ? AND usage_date <= ? AND _records > 0 "
+    'SELECT {} FROM "{}" WHERE org_id = ? AND usage_date >= ? AND usage_date <= ? AND _records > 0 '
     "ORDER BY org_id, usage_date, service LIMIT ?"
 )  # fmt: skip
 

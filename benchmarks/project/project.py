@@ -1,6 +1,6 @@
 """The cloud project cut down to what the other programs of the benchmark do too: five marts of five sources."""
 
-from headrace import Project, csv, jsonl, line, bar, table
+from headrace import Project, bar, csv, jsonl, line, table
 
 project = Project("cloud")
 

@@ -73,7 +73,9 @@ def test_the_console_blocks_do_what_they_show(tmp_path: Path) -> None:
             if command.startswith("cd "):
                 here = here / command[3:]
                 continue
-            done = subprocess.run(shlex.split(command), cwd=here, env=environment, capture_output=True, text=True, check=False, timeout=60)
+            done = subprocess.run(
+                shlex.split(command), cwd=here, env=environment, capture_output=True, text=True, check=False, timeout=60
+            )
             assert done.returncode == 0, done.stderr
             assert _matches(expected, done.stdout), f"$ {command}\n{done.stdout}"
             ran += 1

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
+from tools import reference
 
-import reference  # noqa: E402
+ROOT = Path(__file__).parents[2]
 
 PAGES = sorted(f.relative_to(ROOT).as_posix() for f in [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
 

@@ -76,7 +76,7 @@ BROKEN = ("cut", "open", "bytes")
 
 
 def csv_line(r: Record) -> bytes:
-    amount = f"{r.value}"
+    amount = f"{r.value:.2f}"
     lines = {
         "plain": f"{r.id},{DAY},{r.shop},{amount}",
         "quoted": f'{r.id},{DAY},"{r.shop}",{amount}00',
@@ -99,7 +99,7 @@ def json_line(r: Record) -> bytes:
         "word": {"amount": "much"},
         "negative": {"amount": -0.01},
         "missing": {"shop": None},
-        "rounded": {"amount": f"{r.value}5"},
+        "rounded": {"amount": f"{r.value:.2f}5"},
         "open": {"shop": {"name": r.shop}},
     }
     line = json.dumps(sent | changes.get(r.style, {})).encode()

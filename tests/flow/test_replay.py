@@ -42,7 +42,11 @@ def _mended(folder: ProjectFolder) -> str:
     """What a person makes of the export: the amounts put right, the broken record written whole."""
     lines = []
     for record in folder.app.quarantine.records("sales", limit=100):
-        fields = record["record"] if isinstance(record["record"], dict) else {"sale_id": "4", "sold_at": "2024-01-01T00:00:00Z", "shop": "a"}
+        fields = (
+            record["record"]
+            if isinstance(record["record"], dict)
+            else {"sale_id": "4", "sold_at": "2024-01-01T00:00:00Z", "shop": "a"}
+        )
         lines.append(json.dumps({"origin": record["origin"], "record": {**fields, "amount": "10"}}))
     assert len(lines) == 3
     return "\n".join(lines)
@@ -109,7 +113,16 @@ def test_a_loosened_rule_lets_quarantined_records_in_by_itself(shop: ProjectFold
     assert shop.ask("daily", shop="a") == [{"day": "2024-01-01", "revenue": "2.0000", "receipts": 2}]
 
 
-@pytest.mark.parametrize("line", ['{"origin": "sales:0", "record": {}}', '{"origin": "sales:99", "record": {}}', '{"origin": "other:1", "record": {}}', "nonsense", '{"record": {}}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"origin": "sales:0", "record": {}}',
+        '{"origin": "sales:99", "record": {}}',
+        '{"origin": "other:1", "record": {}}',
+        "nonsense",
+        '{"record": {}}',
+    ],
+)
 def test_what_does_not_fit_is_refused_before_anything_is_written(shop: ProjectFolder, line: str) -> None:
     good = _mended(shop)
     with pytest.raises(ContractError) as refused:

@@ -125,7 +125,7 @@ def test_what_is_wrong_is_a_problem_document(site: Running, question: str, statu
     body = response.json()
     assert body["type"] == f"/docs/errors/{code}"
     assert body["status"] == status
-    assert body["instance"] == "/v1/queries/" + question.split("?")[0]
+    assert body["instance"] == "/v1/queries/" + question.split("?", maxsplit=1)[0]
     assert body["request_id"] == response.headers["x-request-id"]
     assert body["title"]
     assert [e["parameter"] for e in body.get("errors", [])] == ([] if parameter is None else [parameter])

@@ -67,7 +67,7 @@ def test_s20_pages_need_the_same_scope_as_the_api(site: Running, path: str) -> N
 
 
 INJECTIONS = [
-    "c1' OR '1'='1", "c1'; DROP TABLE control; --", "c1\" OR 1=1 --", "c1' UNION SELECT value, value, value, value FROM control --",
+    "c1' OR '1'='1", "c1'; DROP TABLE control; --", 'c1" OR 1=1 --', "c1' UNION SELECT value, value, value, value FROM control --",
     "c1') ALLOW FILTERING --", "{'$gt': ''}", "c1/**/OR/**/1=1", "%", "_", "c1\\", "${jndi:ldap://x}", "{{ 7*7 }}", "\u2028c1", "ｃ1", "C1", " c1", "c1 ",
 ]  # fmt: skip
 

@@ -53,9 +53,13 @@ class DeltaLake:
         old = set(base.files) if base else set()
         returning = [(file, 0) for file in sorted(kept - old)]
         adds = [_add(root, file, rows) for file, rows in (*add, *returning)]
-        removes = [RemoveAction(path=Path(file).name, data_change=True, deletion_timestamp=now, size=None, partition_values={}) for file in sorted(old - kept)]
+        removes = [
+            RemoveAction(path=Path(file).name, data_change=True, deletion_timestamp=now, size=None, partition_values={})
+            for file in sorted(old - kept)
+        ]
         properties = CommitProperties(
-            max_commit_retries=0, app_transactions=[Transaction(name, number) for name, number in (transactions or {}).items()]
+            max_commit_retries=0,
+            app_transactions=[Transaction(name, number) for name, number in (transactions or {}).items()],
         )
         try:
             if base is None:
@@ -70,11 +74,17 @@ class DeltaLake:
             schema = Schema.from_arrow(parquet.read_schema(add[0][0])) if add else found.schema()
             hooks = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
             found.create_write_transaction(
-                [*adds, *removes], "append", _nullable(schema), commit_properties=properties, post_commithook_properties=hooks
+                [*adds, *removes],
+                "append",
+                _nullable(schema),
+                commit_properties=properties,
+                post_commithook_properties=hooks,
             )
         except DeltaError as error:
             if "already exists" in str(error) or "Failed to commit" in str(error) or "conflict" in str(error).lower():
-                raise ConflictError("HR0404", f"{table} changed while it was being written", help="headrace run") from None
+                raise ConflictError(
+                    "HR0404", f"{table} changed while it was being written", help="headrace run"
+                ) from None
             raise OutsideError("HR0407", f"{table}: {error}") from None
         except OSError as error:
             full = "No space left" in str(error) or "File too large" in str(error)
@@ -120,7 +130,14 @@ def _add(root: Path, file: str, rows: int) -> AddAction:
     _sync_folder(root)
     stat = Path(file).stat()
     stats = json.dumps({"numRecords": rows})
-    return AddAction(path=Path(file).name, size=stat.st_size, partition_values={}, modification_time=stat.st_mtime_ns // 1_000_000, data_change=True, stats=stats)
+    return AddAction(
+        path=Path(file).name,
+        size=stat.st_size,
+        partition_values={},
+        modification_time=stat.st_mtime_ns // 1_000_000,
+        data_change=True,
+        stats=stats,
+    )
 
 
 def _sync_folder(folder: Path) -> None:

@@ -23,7 +23,10 @@ class DuckDBEngine:
     """
 
     def __init__(self, *, memory: str = "640MB", threads: int | None = None, spill: str = "") -> None:
-        config: dict[str, str | bool | int | float | list[str]] = {"memory_limit": memory, "autoinstall_known_extensions": False}
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": memory,
+            "autoinstall_known_extensions": False,
+        }
         if threads:
             config["threads"] = threads
         if spill:
@@ -64,7 +67,9 @@ class DuckDBEngine:
 
     def write(self, sql: str, path: str) -> int:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        result = self._run(f"COPY ({sql}) TO '{path.replace(chr(39), chr(39) * 2)}' (FORMAT parquet, COMPRESSION snappy)").fetchone()
+        result = self._run(
+            f"COPY ({sql}) TO '{path.replace(chr(39), chr(39) * 2)}' (FORMAT parquet, COMPRESSION snappy)"
+        ).fetchone()
         with Path(path).open("rb") as written:
             os.fsync(written.fileno())
         return int(result[0]) if result else 0
@@ -76,7 +81,9 @@ class DuckDBEngine:
 
     def scan(self, files: Sequence[str], columns: Sequence[tuple[str, str]]) -> str:
         if not files:
-            return "(SELECT " + ", ".join(f'CAST(NULL AS {type}) AS "{name}"' for name, type in columns) + " WHERE false)"
+            return (
+                "(SELECT " + ", ".join(f'CAST(NULL AS {type}) AS "{name}"' for name, type in columns) + " WHERE false)"
+            )
         listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
         return f"read_parquet([{listed}], union_by_name = true)" if len(files) > 1 else f"read_parquet([{listed}])"
 

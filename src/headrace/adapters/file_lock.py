@@ -21,7 +21,9 @@ def held(file: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             holder = os.read(handle, 100).decode(errors="replace").strip()
-            raise ConflictError("HR0401", f"another run is going on (process {holder})", help="wait for it: headrace status") from None
+            raise ConflictError(
+                "HR0401", f"another run is going on (process {holder})", help="wait for it: headrace status"
+            ) from None
         os.ftruncate(handle, 0)
         os.write(handle, str(os.getpid()).encode())
         yield

@@ -42,10 +42,15 @@ class SQLiteStore:
 
     def set_control(self, name: str, value: str) -> None:
         with self._writing() as connection:
-            connection.execute("INSERT INTO control (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value))
+            connection.execute(
+                "INSERT INTO control (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                (name, value),
+            )
 
     def create(self, table: ServingTable) -> None:
-        columns = [f'"{c.name}" {_affinity(c.type)} NOT NULL' for c in table.key] + [f'"{p.name}" {"TEXT" if p.by else _affinity(p.type)}' for p in table.parts]
+        columns = [f'"{c.name}" {_affinity(c.type)} NOT NULL' for c in table.key] + [
+            f'"{p.name}" {"TEXT" if p.by else _affinity(p.type)}' for p in table.parts
+        ]
         key = ", ".join(f'"{c.name}"' for c in table.key)
         with self._writing() as connection:
             connection.execute(
@@ -85,8 +90,15 @@ class SQLiteStore:
         shape = (table.name, low is None, low_in, high is None, high_in, reverse, after is None)
         sql = self._statements.get(shape)
         if sql is None:
-            sql = self._statements[shape] = _select(table, low is not None, low_in, high is not None, high_in, reverse, after is not None)
-        values = [*partition, *(v for v in (low, high) if v is not None), *(after or ()), -1 if limit is None else limit]
+            sql = self._statements[shape] = _select(
+                table, low is not None, low_in, high is not None, high_in, reverse, after is not None
+            )
+        values = [
+            *partition,
+            *(v for v in (low, high) if v is not None),
+            *(after or ()),
+            -1 if limit is None else limit,
+        ]
         try:
             return self._connection().execute(sql, values).fetchall()
         except sqlite3.Error as error:
@@ -106,7 +118,11 @@ class SQLiteStore:
             connection.execute(f'DROP TABLE IF EXISTS "{table}"')
 
     def physical(self) -> Sequence[str]:
-        rows = self._connection().execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'control' ORDER BY name").fetchall()
+        rows = (
+            self._connection()
+            .execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'control' ORDER BY name")
+            .fetchall()
+        )
         return [row[0] for row in rows]
 
     def close(self) -> None:
@@ -156,7 +172,9 @@ def _select(table: ServingTable, low: bool, low_in: bool, high: bool, high_in: b
     key = [f'"{c.name}"' for c in table.clustering]
     if after:
         tests.append(f"({', '.join(key)}) {'<' if reverse else '>'} ({', '.join('?' * len(key))})")
-    order = ", ".join(f"{k} {'DESC' if reverse else 'ASC'}" for k in [*(f'"{c.name}"' for c in table.partition), *key, "_slot"])
+    order = ", ".join(
+        f"{k} {'DESC' if reverse else 'ASC'}" for k in [*(f'"{c.name}"' for c in table.partition), *key, "_slot"]
+    )
     columns = ", ".join(f'"{c}"' for c in table.columns)
     where = f" WHERE {' AND '.join(tests)}" if tests else ""
     return f'SELECT {columns}, _slot, _gen FROM "{table.name}"{where} ORDER BY {order} LIMIT ?'

@@ -36,7 +36,11 @@ def aggregate(mart: Mart, relations: Relations, lake: Lake, engine: Engine, obse
     definition = relations.mart_definition(mart, known)
     lanes = relations.lanes(mart.name)
     table = f"gold/{mart.name}"
-    base = lake.snapshot(table, before.version) if before is not None and before.definition == definition and not full else None
+    base = (
+        lake.snapshot(table, before.version)
+        if before is not None and before.definition == definition and not full
+        else None
+    )
     if before is not None and base is not None and dict(before.lanes) == lanes:
         return step, Aggregated(before, base.files, "nothing")
     observer.begin("aggregate", mart.name)
@@ -71,5 +75,3 @@ def aggregate(mart: Mart, relations: Relations, lake: Lake, engine: Engine, obse
 def _reads_references(mart: Mart, relations: Relations) -> bool:
     """Whether rows of a reference are counted themselves (not only joined): those cannot be read from an offset on."""
     return any(relations.counts_reference(name) for name in mart.rows_from)
-
-

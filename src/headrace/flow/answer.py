@@ -98,7 +98,12 @@ class Reader:
                 generation = self.generation(pointer.generation)
                 for table in plan.tables:
                     if table.name not in generation.tables:
-                        raise NotReadyError("HR0403", f"query '{query.name}' changed since the last run", help="headrace run", retry_after=10)
+                        raise NotReadyError(
+                            "HR0403",
+                            f"query '{query.name}' changed since the last run",
+                            help="headrace run",
+                            retry_after=10,
+                        )
                 try:
                     rows, looked, others, more = self._fetch(plan, values, pointer, limit, after)
                 except OutsideError:
@@ -118,7 +123,15 @@ class Reader:
                 following = self._cursor(query, values, rows[-1][len(plan.table.partition) : len(plan.table.key)])
         elif limit is not None:
             done = done[:limit]
-        return Answer(query.name, query.columns, done, pointer.generation, self._as_of(query, generation), complete=True, cursor=following)
+        return Answer(
+            query.name,
+            query.columns,
+            done,
+            pointer.generation,
+            self._as_of(query, generation),
+            complete=True,
+            cursor=following,
+        )
 
     def _fetch(self, plan: Plan, values: Mapping[str, Any], pointer: Pointer, limit: int | None, after: Row | None) -> tuple[list[Row], list[dict[Row, list[Row]]], list[list[Row]], bool]:  # fmt: skip
         rows: list[Row] = []
@@ -128,17 +141,27 @@ class Reader:
             if plan.in_key_order and limit is not None:
                 rows, more = self._page(plan, partition, bounds, pointer, limit, after)
             else:
-                rows += self._live(plan.table, self.store.fetch(plan.table, partition, bounds, reverse=plan.reverse), pointer)
+                rows += self._live(
+                    plan.table, self.store.fetch(plan.table, partition, bounds, reverse=plan.reverse), pointer
+                )
         looked = []
         for look in plan.lookups:
-            found = {key: self._live(look.table, self.store.fetch(look.table, key), pointer) for key in look.keys(rows, values) if None not in key}
+            found = {
+                key: self._live(look.table, self.store.fetch(look.table, key), pointer)
+                for key in look.keys(rows, values)
+                if None not in key
+            }
             looked.append(found)
         others = [self._whole(fetch, values, pointer) for fetch in plan.others]
         return rows, looked, others, more
 
     def _whole(self, fetch: Fetch, values: Mapping[str, Any], pointer: Pointer) -> list[Row]:
         bounds = fetch.bounds(values)
-        return [row for partition in fetch.partitions(values) for row in self._live(fetch.table, self.store.fetch(fetch.table, partition, bounds), pointer)]
+        return [
+            row
+            for partition in fetch.partitions(values)
+            for row in self._live(fetch.table, self.store.fetch(fetch.table, partition, bounds), pointer)
+        ]
 
     def _page(self, plan: Plan, partition: Row, bounds: tuple[Any, bool, Any, bool], pointer: Pointer, limit: int, after: Row | None) -> tuple[list[Row], bool]:  # fmt: skip
         """Up to ``limit`` live rows after a key, and whether there are more; a key may have two slots, or be emptied."""
@@ -146,7 +169,9 @@ class Reader:
         size = 2 * (limit + 1)
         start, end = len(plan.table.partition), len(plan.table.key)
         while True:
-            fetched = list(self.store.fetch(plan.table, partition, bounds, reverse=plan.reverse, after=after, limit=size))
+            fetched = list(
+                self.store.fetch(plan.table, partition, bounds, reverse=plan.reverse, after=after, limit=size)
+            )
             last = len(fetched) < size
             if not last:
                 # The second slot of the last key may lie beyond the page: leave that key to the next one.
@@ -177,10 +202,18 @@ class Reader:
         try:
             fingerprint, *key = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         except (ValueError, TypeError, binascii.Error):
-            raise ParameterError("HR0503", "the cursor cannot be read", parameter="cursor", help="start again without it") from None
+            raise ParameterError(
+                "HR0503", "the cursor cannot be read", parameter="cursor", help="start again without it"
+            ) from None
         table = query.plan(values).table
-        if fingerprint != _fingerprint(query, values) or len(key) != len(table.clustering) or not query.plan(values).in_key_order:
-            raise ParameterError("HR0503", "the cursor belongs to another question", parameter="cursor", help="start again without it")
+        if (
+            fingerprint != _fingerprint(query, values)
+            or len(key) != len(table.clustering)
+            or not query.plan(values).in_key_order
+        ):
+            raise ParameterError(
+                "HR0503", "the cursor belongs to another question", parameter="cursor", help="start again without it"
+            )
         return tuple(key)
 
 
@@ -194,20 +227,35 @@ def parameters_of(query: Query, given: Mapping[str, Any]) -> dict[str, Any]:
     known = {p.name: p for p in query.parameters}
     for name in given:
         if name not in known:
-            raise ParameterError("HR0502", f"query '{query.name}' has no parameter '{name}'", parameter=name, help=nearest(name, known) if known else "it has none")
+            raise ParameterError(
+                "HR0502",
+                f"query '{query.name}' has no parameter '{name}'",
+                parameter=name,
+                help=nearest(name, known) if known else "it has none",
+            )
     values: dict[str, Any] = {"now": int(time.time() * 1_000_000)}
     for parameter in query.parameters:
         text = given.get(parameter.name)
         if text is None or text == "" or text == []:
             if parameter.required:
-                raise ParameterError("HR0502", f"parameter '{parameter.name}' is missing", parameter=parameter.name, help=f"{parameter.name}={example(parameter)}")
+                raise ParameterError(
+                    "HR0502",
+                    f"parameter '{parameter.name}' is missing",
+                    parameter=parameter.name,
+                    help=f"{parameter.name}={example(parameter)}",
+                )
             values[parameter.name] = parameter.default
         elif parameter.many:
             items = text if isinstance(text, list) else str(text).split(",")
             values[parameter.name] = list(dict.fromkeys(_value(parameter, item) for item in items))
         else:
             if isinstance(text, list):
-                raise ParameterError("HR0502", f"parameter '{parameter.name}' is given twice", parameter=parameter.name, help="give it once")
+                raise ParameterError(
+                    "HR0502",
+                    f"parameter '{parameter.name}' is given twice",
+                    parameter=parameter.name,
+                    help="give it once",
+                )
             values[parameter.name] = _value(parameter, str(text))
     for sql, holds in query.validations:
         if holds(values) is False:
@@ -236,12 +284,18 @@ def _value(parameter: Parameter, text: str) -> Any:
             if not text.lstrip("-").isdigit() or not text.isascii() or len(text) > 19:
                 raise ValueError(text)
             number = int(text)
-            if not -(2**63) <= number < 2**63 or (parameter.maximum is not None and not 1 <= number <= parameter.maximum):
+            if not -(2**63) <= number < 2**63 or (
+                parameter.maximum is not None and not 1 <= number <= parameter.maximum
+            ):
                 raise ValueError(text)
             return number
     except (ValueError, KeyError, OverflowError):
-        wanted = f"a whole number from 1 to {parameter.maximum}" if parameter.maximum else f"{kind}, as {example(parameter)}"
-        raise ParameterError("HR0502", f"parameter '{parameter.name}' is '{text[:80]}'", parameter=parameter.name, help=wanted) from None
+        wanted = (
+            f"a whole number from 1 to {parameter.maximum}" if parameter.maximum else f"{kind}, as {example(parameter)}"
+        )
+        raise ParameterError(
+            "HR0502", f"parameter '{parameter.name}' is '{text[:80]}'", parameter=parameter.name, help=wanted
+        ) from None
     return text
 
 

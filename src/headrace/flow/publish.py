@@ -62,7 +62,11 @@ def publish(
         piece = engine.scan([marts[table.origin].piece or ""], [])
         grain = [c.name for c in table.key]
         engine.keep("touched", f"SELECT DISTINCT {', '.join(grain) or '1'} FROM {piece}")
-        some = f'SELECT p.* FROM "{parts}" AS p SEMI JOIN touched USING ({", ".join(grain)})' if grain else f'SELECT * FROM "{parts}"'
+        some = (
+            f'SELECT p.* FROM "{parts}" AS p SEMI JOIN touched USING ({", ".join(grain)})'
+            if grain
+            else f'SELECT * FROM "{parts}"'
+        )
         fresh = rollup_sql(table, f"({some})")
     newest = lake.snapshot(folder)
     files = base.files if base is not None else ()
@@ -102,7 +106,17 @@ def _live(table: ServingTable, engine: Engine, newest: Snapshot | None, base: Sn
     return rows
 
 
-def _commit_state(table: ServingTable, folder: str, lake: Lake, engine: Engine, files: tuple[str, ...], path: str, rows: int, *, base: Snapshot | None) -> int:
+def _commit_state(
+    table: ServingTable,
+    folder: str,
+    lake: Lake,
+    engine: Engine,
+    files: tuple[str, ...],
+    path: str,
+    rows: int,
+    *,
+    base: Snapshot | None,
+) -> int:
     if len(files) < PIECES:
         return lake.commit(folder, [(path, rows)], keep=files, base=base)
     merged = lake.new_file(folder)

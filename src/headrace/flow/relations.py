@@ -72,7 +72,13 @@ class Relations:
 
     def _define_datasets(self) -> None:
         """Makes those datasets readable whose marts, if they read any, are."""
-        ready = {*self.project.sources, *(s + JUDGED for s in self.project.sources), VERDICTS, *self.gold, *self._datasets}
+        ready = {
+            *self.project.sources,
+            *(s + JUDGED for s in self.project.sources),
+            VERDICTS,
+            *self.gold,
+            *self._datasets,
+        }
         for dataset in self.project.datasets.values():
             if dataset.name not in self._datasets and ready.issuperset(dataset.inputs):
                 self.engine.define(dataset.name, dataset.sql)
@@ -94,7 +100,9 @@ class Relations:
             return clean
         started = source.column(source.valid_from)
         kind = started.type if started else "TIMESTAMP"
-        following = f"lead({source.valid_from}) OVER (PARTITION BY {', '.join(source.identity)} ORDER BY {source.valid_from})"
+        following = (
+            f"lead({source.valid_from}) OVER (PARTITION BY {', '.join(source.identity)} ORDER BY {source.valid_from})"
+        )
         return f"SELECT *, coalesce({following}, CAST({FOREVER} AS {kind})) AS valid_to FROM ({clean})"
 
     def _judged(self, source: Source, first: int) -> str:
@@ -113,7 +121,11 @@ class Relations:
 
     def _verdicts(self, source: Source, silver: str) -> str:
         """One row for each thing that was found of each record: landed, its verdict, repairs, flags."""
-        day = f"coalesce(CAST({source.event_time} AS DATE), DATE '1970-01-01')" if source.event_time else "DATE '1970-01-01'"
+        day = (
+            f"coalesce(CAST({source.event_time} AS DATE), DATE '1970-01-01')"
+            if source.event_time
+            else "DATE '1970-01-01'"
+        )
         joined = "list_aggregate(_reasons, 'string_agg', '; ')"
         verdict = "CASE _verdict WHEN 'unreadable' THEN 'quarantined' ELSE _verdict END"
 
@@ -125,7 +137,11 @@ class Relations:
             (
                 rows("'landed'", "''"),
                 rows(verdict, f"CASE WHEN _reasons IS NULL THEN '' ELSE {joined} END"),
-                rows("'repaired'", "unnest(list_transform(_repairs, lambda _item: _item.reason))", " AND _repairs IS NOT NULL"),
+                rows(
+                    "'repaired'",
+                    "unnest(list_transform(_repairs, lambda _item: _item.reason))",
+                    " AND _repairs IS NOT NULL",
+                ),
                 rows("'flagged'", "unnest(_flags)", " AND _flags IS NOT NULL"),
             )
         )
@@ -159,7 +175,9 @@ class Relations:
             return dataset.sql + "".join(self._definition(i, marts) for i in dataset.inputs)
         if name == VERDICTS:
             return "".join(self._verdicts(s, "") + self._source_definition(s) for s in project.sources.values())
-        return self._source_definition(project.sources[name.removesuffix(JUDGED) if name not in project.sources else name])
+        return self._source_definition(
+            project.sources[name.removesuffix(JUDGED) if name not in project.sources else name]
+        )
 
     def _source_definition(self, source: Source) -> str:
         ended = f"@{self.end.get(source.name, 0)}" if source.role == "reference" else ""
@@ -172,7 +190,11 @@ class Relations:
             return {lane: end for i in project.marts[name].inputs for lane, end in self.lanes(i).items()}
         if name in project.datasets:
             return {lane: end for i in project.datasets[name].inputs for lane, end in self.lanes(i).items()}
-        names = list(project.sources) if name == VERDICTS else [name if name in project.sources else name.removesuffix(JUDGED)]
+        names = (
+            list(project.sources)
+            if name == VERDICTS
+            else [name if name in project.sources else name.removesuffix(JUDGED)]
+        )
         return {n: self.end.get(n, 0) for n in names if project.sources[n].role == "fact"}
 
     def counts_reference(self, name: str) -> bool:

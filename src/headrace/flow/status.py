@@ -107,7 +107,11 @@ def doctor(folder: Path, project: LoadedProject, inbox: Inbox, lake: Lake, store
             "free some space: a run needs room for a copy of what it changes",
         ),
         Finding("folder", os.access(folder, os.W_OK), str(folder), "the project folder must be writable"),
-        Finding("inbox", ok=True, found=f"{sum(matching.values())} files" + (f"; none for {', '.join(empty)}" if empty else "")),
+        Finding(
+            "inbox",
+            ok=True,
+            found=f"{sum(matching.values())} files" + (f"; none for {', '.join(empty)}" if empty else ""),
+        ),
         Finding("lake", ok=True, found=f"{len(lake.tables())} tables"),
         Finding("store", named, f"generation {pointer.generation or 'none yet'}", "headrace run --full"),
     ]

@@ -9,6 +9,7 @@ import msgspec
 from headrace.flow.answer import Answer
 from headrace.http import words
 from headrace.model.page import Tile
+from headrace.model.types import INTEGERS
 
 _encode = msgspec.json.Encoder().encode
 
@@ -30,6 +31,7 @@ def chart(tile: Tile, answer: Answer) -> dict[str, Any]:
         "x": words.label(names[x]),
         "y": words.label(names[y]),
         "unit": tile.unit,
+        "whole": answer.columns[y].type.name in INTEGERS,
         "split": tile.by is not None,
         "series": [{"name": name, "points": points} for name, points in series.items()],
     }

@@ -85,7 +85,7 @@ class Gateway:
                 caller = found if isinstance(found, Caller) else await self._auth.verify(found, address)
                 who = caller.name
                 caller.must("metrics" if path == "/metrics" else "read")
-            if path.startswith(QUERIES) and (method == "GET" or method == "HEAD"):  # noqa: PLR1714 - twice as fast
+            if path.startswith(QUERIES) and (method == "GET" or method == "HEAD"):
                 name = path[len(QUERIES) :]
                 route = name if name in self._answers.forms else route
                 reply = await self._answers.reply(name, scope["query_string"], headers.get(b"if-none-match"))

@@ -254,7 +254,9 @@ def chosen(part: tuple[Value, ...] | None) -> Value:
     return None if part is None else part[3]
 
 
-def windowed(kind: str, items: list[tuple[tuple[Value, ...], tuple[Value, ...], Value]], descending: tuple[bool, ...]) -> list[Value]:
+def windowed(
+    kind: str, items: list[tuple[tuple[Value, ...], tuple[Value, ...], Value]], descending: tuple[bool, ...]
+) -> list[Value]:
     """A window function over (partition, order, value) of each row, in the order of the rows.
 
     With an order the frame is SQL's default: from the start of the partition to the last peer of the row.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlglot import exp
 
@@ -17,6 +18,7 @@ from headrace.sql.evaluate import EXACT, Code, Evaluator, finished
 from headrace.sql.mart import MartErrors, Relation
 from headrace.sql.query import Compiler, Fetch, Plan, Query, conjuncts
 
+Rows = Iterable[tuple[Any, ...]]
 WINDOWS = {"sum", "min", "max", "count", "row_number", "rank"}
 
 
@@ -89,10 +91,11 @@ class _Composer:
         first, *rest = self.stages
         stages = self.stages
 
-        def finish(rows, p, looked, *others):  # type: ignore[no-untyped-def]
+        def finish(rows: Rows, p: Mapping[str, Any], looked: Sequence[Any], *others: Rows) -> list[tuple[Any, ...]]:
             fetched = [rows, *others]
             raw = [s.plan.finish(fetched[i], p, looked if i == 0 else ()) for i, s in enumerate(stages)]
-            return outer(raw, p)
+            done: list[tuple[Any, ...]] = outer(raw, p)
+            return done
 
         others = tuple(Fetch(s.plan.table, s.plan.partitions, s.plan.bounds) for s in rest)
         told = "\n".join([*(f"# {s.alias}\n{s.plan.source}" for s in stages), source])

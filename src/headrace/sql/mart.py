@@ -151,19 +151,34 @@ class _Compiler:
         if not calls:
             return None
         if inner is None:
-            self.wrong("HR0210", "measure() merges a mart's parts", calls[0], "aggregate the dataset's own columns: sum(x), count(*)")
+            self.wrong(
+                "HR0210",
+                "measure() merges a mart's parts",
+                calls[0],
+                "aggregate the dataset's own columns: sum(x), count(*)",
+            )
             return None
         parts = {p.name: p for p in inner.parts}
         for call in calls:
             column = call.expressions[0]
             found = inner.measure(column.name) if isinstance(column, exp.Column) else None
             if found is None:
-                self.wrong("HR0204", f"'{base}' has no measure '{render(column)}'", call, nearest(render(column), [m.name for m in inner.measures]))
+                self.wrong(
+                    "HR0204",
+                    f"'{base}' has no measure '{render(column)}'",
+                    call,
+                    nearest(render(column), [m.name for m in inner.measures]),
+                )
                 continue
             tree = parse_expression(Text(found.finisher, self.text.place))
             for part in list(tree.find_all(exp.Column)):
                 if parts[part.name].merge not in ("sum", "min", "max", "bool_or", "bool_and"):
-                    self.wrong("HR0212", f"measure({column.name}) has a part that is merged by {parts[part.name].merge}", call, "read the dataset instead")
+                    self.wrong(
+                        "HR0212",
+                        f"measure({column.name}) has a part that is merged by {parts[part.name].merge}",
+                        call,
+                        "read the dataset instead",
+                    )
                     continue
                 merged = exp.Anonymous(this=parts[part.name].merge, expressions=[exp.column(part.name)])
                 if part is tree:

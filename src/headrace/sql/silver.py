@@ -153,9 +153,7 @@ def _leftmost(tree: exp.Expr) -> exp.Select:
     return tree
 
 
-def _expression_nullable(
-    node: exp.Expr, tree: exp.Select, relations: Mapping[str, Relation], outer: set[str]
-) -> bool:
+def _expression_nullable(node: exp.Expr, tree: exp.Select, relations: Mapping[str, Relation], outer: set[str]) -> bool:
     if isinstance(node, (exp.Literal, exp.Boolean)):
         return False
     if isinstance(node, exp.Coalesce):

@@ -289,7 +289,7 @@ class StoreSuite:
             try:
                 with store.moment():
                     store.control("x")
-                    raise LookupError  # noqa: TRY301 - the point is where it is raised
+                    raise LookupError
             except LookupError:
                 pass
         store.set_control("x", "1")

@@ -214,7 +214,7 @@ def test_a_mart_over_a_mart_merges_parts_and_stays_streamable(tmp_path: Path, pl
         folder.run()
     assert folder.app.project.marts["monthly"].batch_only == ""
     ((month, revenue, mean, most, basket),) = folder.answer("months", shop="shop1").rows
-    wanted = plain.execute(
+    wanted: Any = plain.execute(
         "SELECT sum(amount), avg(amount), max(amount), sum(amount) / count(*) FROM sales WHERE shop = 'shop1'"
     ).fetchone()
     assert (month, Decimal(revenue), Decimal(most)) == ("2024-01-01T00:00:00Z", wanted[0], wanted[2])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.errors import ProjectErrors
+from headrace.errors import HeadraceError, Place, ProjectErrors
 from tests.kit import ProjectFolder
 
 DECLARATIONS = """
@@ -95,10 +95,15 @@ DECLARED = [
 ]  # fmt: skip
 
 
-def _errors(folder: ProjectFolder) -> list[Exception]:
-    with pytest.raises(Exception) as caught:
+def _errors(folder: ProjectFolder) -> list[HeadraceError]:
+    with pytest.raises(HeadraceError) as caught:
         _ = folder.app.project
     return list(caught.value.errors) if isinstance(caught.value, ProjectErrors) else [caught.value]
+
+
+def _place(error: HeadraceError) -> Place:
+    assert error.place is not None
+    return error.place
 
 
 @pytest.mark.parametrize(
@@ -122,10 +127,13 @@ def test_a_query_is_refused_with_its_place_and_what_to_write(
 def _refused(tmp_path: Path, file: str, sql: str, code: str, word: str, help: str) -> None:
     folder = ProjectFolder(tmp_path, DECLARATIONS, {"marts/good.sql": GOOD, file: "-- A comment above.\n" + sql})
     (error,) = _errors(folder)
-    assert (error.code, error.place.file) == (code, file), str(error)
+    assert (error.code, _place(error).file) == (code, file), str(error)
     if word:
-        assert error.place.line == 2
-        assert error.place.text[error.place.column - 1 :].lower().startswith(word.lower()), (str(error), error.place)
+        assert _place(error).line == 2
+        assert _place(error).text[_place(error).column - 1 :].lower().startswith(word.lower()), (
+            str(error),
+            error.place,
+        )
     assert help in error.help
 
 
@@ -137,7 +145,7 @@ def test_a_declaration_is_refused_with_its_line(tmp_path: Path, line: str, code:
     assert error.code == code, str(error)
     assert word in str(error)
     if "pin" not in line:
-        assert (error.place.file, error.place.line) == ("project.py", number)
+        assert (_place(error).file, _place(error).line) == ("project.py", number)
 
 
 def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@
     const label = { color: c.soft, fontSize: 12, hideOverlap: true };
     const values = {
       type: "value", axisLabel: { ...label, formatter: (v) => short.format(v) }, splitLine: { lineStyle: { color: c.grid } },
-      splitNumber: width < 480 ? 3 : 5,
+      minInterval: data.whole ? 1 : undefined, splitNumber: width < 480 ? 3 : 5,
     };
     const names = {
       ...(data.time ? { type: "time", minInterval: data.days ? 86_400_000 : undefined } : { type: "category", data: categories, inverse: horizontal }),
