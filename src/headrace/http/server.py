@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import ipaddress
 import signal
 import socket
@@ -140,6 +141,9 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        # What is loaded by now stays for good: the collector need not look at it again with every few hundred requests.
+        gc.collect()
+        gc.freeze()
         if self._ready is not None:
             threading.Thread(target=self._announce, args=(self._ready,), daemon=True).start()
 

@@ -17,18 +17,17 @@ def live(rows: Iterable[Row], width: int, generation: int, abandoned: Collection
     given_up = frozenset(abandoned)
     out: list[Row] = []
     best: Row | None = None
+    at: Row | None = None
     for row in rows:
         gen = row[-1]
         if gen > generation or gen in given_up:
             continue
-        if best is None:
-            best = row
-        elif best[:width] == row[:width]:
-            if gen > best[-1]:
-                best = row
-        else:
-            if best[-3]:
+        key = row[:width]
+        if best is None or key != at:
+            if best is not None and best[-3]:
                 out.append(best[:-2])
+            best, at = row, key
+        elif gen > best[-1]:
             best = row
     if best is not None and best[-3]:
         out.append(best[:-2])

@@ -120,7 +120,10 @@ def within(value: Value, values: Iterable[Value]) -> bool | None:
 
 
 def coalesce(*values: Value) -> Value:
-    return next((v for v in values if v is not None), None)
+    for value in values:
+        if value is not None:
+            return value
+    return None
 
 
 def greatest(*values: Value) -> Value:

@@ -13,6 +13,7 @@ from sqlglot import exp
 
 from headrace.errors import DeclarationError
 from headrace.model.types import INTEGERS, Type, parse_type
+from headrace.sql.arithmetic import decimal_text
 from headrace.sql.dialect import Text, function_name, is_aggregate, render
 
 EXACT = "EXACT"
@@ -36,26 +37,35 @@ _COMPARISONS: dict[type[exp.Expr], str] = {
 
 
 class Code:
-    """A Python expression and the type of its value."""
+    """A Python expression and the type of its value. ``text``, where it is known, gives an exact number's decimal text
+    without the way through the number."""
 
-    __slots__ = ("source", "type")
+    __slots__ = ("source", "text", "type")
 
-    def __init__(self, source: str, type: Type) -> None:
+    def __init__(self, source: str, type: Type, text: str = "") -> None:
         self.source = source
         self.type = type
+        self.text = text
 
     @property
     def number(self) -> Code | None:
         """The same as an exact number, a ratio or a double; None where it is no number."""
         if self.type.name == "DECIMAL":
-            return Code(f"exact({self.source})", Type(EXACT, scale=self.type.scale))
+            return Code(f"exact({self.source})", Type(EXACT, scale=self.type.scale), self.source)
         if self.type.name in INTEGERS or self.type == NULL:
             return Code(self.source, Type(EXACT))
         return self if self.type.name in (EXACT, RATIO, "DOUBLE") else None
 
     def at_scale(self, scale: int) -> str:
         up = scale - self.type.scale
+        if up and self.source.isdigit():
+            return str(int(self.source) * 10**up)
         return f"mul({self.source}, {10**up})" if up else self.source
+
+    def text_at(self, scale: int) -> str:
+        if self.source.isdigit():
+            return repr(decimal_text(int(self.at_scale(scale)), scale)) if scale else ""
+        return self.text if self.type.scale == scale else ""
 
     @property
     def ratio(self) -> str:
@@ -194,7 +204,9 @@ class Evaluator:
 
     def _coalesce(self, node: exp.Coalesce) -> Code:
         codes = self._same([node.this, *node.expressions])
-        return Code(f"coalesce({', '.join(c.source for c in codes)})", codes[0].type)
+        texts = [c.text for c in codes]
+        text = f"coalesce({', '.join(texts)})" if all(texts) else ""
+        return Code(f"coalesce({', '.join(c.source for c in codes)})", codes[0].type, text)
 
     def _nullif(self, node: exp.Nullif) -> Code:
         value = self.compile(node.this)
@@ -370,7 +382,7 @@ class Evaluator:
         if any(n.type.name == RATIO for n in known):
             return [Code(n.ratio, Type(RATIO)) for n in known]
         scale = max(n.type.scale for n in known)
-        return [Code(n.at_scale(scale), Type(EXACT, scale=scale)) for n in known]
+        return [Code(n.at_scale(scale), Type(EXACT, scale=scale), n.text_at(scale)) for n in known]
 
 
 def finished(code: Code) -> Code:
@@ -380,7 +392,9 @@ def finished(code: Code) -> Code:
     if code.type.name == EXACT:
         if code.type.scale == 0:
             return Code(code.source, Type("BIGINT"))
-        return Code(f"decimal_text({code.source}, {code.type.scale})", Type("DECIMAL", 38, code.type.scale))
+        return Code(
+            code.text or f"decimal_text({code.source}, {code.type.scale})", Type("DECIMAL", 38, code.type.scale)
+        )
     if code.type.is_instant:
         return Code(f"rfc3339({code.source})", code.type)
     return Code(code.source, Type("VARCHAR")) if code.type == NULL else code

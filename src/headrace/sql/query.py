@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 from sqlglot import exp
 
-from headrace.errors import DeclarationError, nearest
+from headrace.errors import DeclarationError, Place, nearest
 from headrace.model.mart import Mart, Part
 from headrace.model.serving import Parameter, ServingTable
 from headrace.model.types import Column, Type, parse_type
@@ -574,16 +575,9 @@ class Compiler:
     def uses_part(self, part: Part, expressions: list[exp.Expr]) -> bool:
         assert self.mart is not None
         names = {c.name for e in expressions for c in e.find_all(exp.Column) if c.table in ("", self.alias)}
-        names |= (
-            {c.name for c in parse_expression(Text(self.mart.having, self.text.place)).find_all(exp.Column)}
-            if self.mart.having
-            else set()
-        )
-        used = [m for m in self.mart.measures if m.name in names]
-        return any(
-            part.name in {c.name for c in parse_expression(Text(m.finisher, self.text.place)).find_all(exp.Column)}
-            for m in used
-        )
+        if self.mart.having:
+            names |= _names(self.mart.having)
+        return any(part.name in _names(m.finisher) for m in self.mart.measures if m.name in names)
 
 
 def conjuncts(node: exp.Expr | None) -> list[exp.Expr]:
@@ -592,6 +586,12 @@ def conjuncts(node: exp.Expr | None) -> list[exp.Expr]:
     if isinstance(node, exp.And):
         return [*conjuncts(node.this), *conjuncts(node.expression)]
     return [node]
+
+
+@functools.cache
+def _names(sql: str) -> frozenset[str]:
+    """Names of the columns of an expression that is known to be one: asked for each part of each table of each query."""
+    return frozenset(c.name for c in parse_expression(Text(sql, Place(""))).find_all(exp.Column))
 
 
 def _columns(node: exp.Expr) -> list[exp.Column]:
