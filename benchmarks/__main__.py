@@ -17,7 +17,10 @@ def main() -> int:
     options = _parser().parse_args()
     work = Path(options.work or Path(tempfile.gettempdir()) / "headrace-benchmarks")
     work.mkdir(parents=True, exist_ok=True)
-    results = [_suite(name, work, options) for name in (("batch", "scale", "rest", "start") if options.suite == "all" else (options.suite,))]
+    results = [
+        _suite(name, work, options)
+        for name in (("batch", "scale", "rest", "start") if options.suite == "all" else (options.suite,))
+    ]
     if options.json:
         machine = {"cores": os.cpu_count(), "python": platform.python_version(), "machine": platform.machine()}
         print(json.dumps({"machine": machine, "suites": [r.as_json() for r in results]}, indent=2))
@@ -52,10 +55,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("suite", choices=("batch", "scale", "rest", "start", "all"))
     parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown tables")
     parser.add_argument("--rounds", type=int, default=3, help="how often each program runs, in turns (default 3)")
-    parser.add_argument("--data", type=Path, help="batch: the real landing folder, whose golden totals are then checked too")
-    parser.add_argument("--scales", type=int, nargs="+", default=[10, 100], help="scale: multiples of 43,200 events (default 10 100)")
+    parser.add_argument(
+        "--data", type=Path, help="batch: the real landing folder, whose golden totals are then checked too"
+    )
+    parser.add_argument(
+        "--scales", type=int, nargs="+", default=[10, 100], help="scale: multiples of 43,200 events (default 10 100)"
+    )
     parser.add_argument("--no-spark", action="store_true", help="scale: leave PySpark out")
-    parser.add_argument("--work", help="folder for data and projects (default: headrace-benchmarks in the temporary folder)")
+    parser.add_argument(
+        "--work", help="folder for data and projects (default: headrace-benchmarks in the temporary folder)"
+    )
     return parser
 
 

@@ -30,8 +30,14 @@ def suite(work: Path, landing: Path | None, rounds: int) -> Result:
         cloud: totals.of_headrace(work / "cloud"),
     }
     result.notes.append(totals.check(of, golden=landing is not None))
-    result.notes.append("PySpark writes the five marts only; the script writes bronze, silver and gold as plain Parquet; neither serves.")
+    result.notes.append(
+        "PySpark writes the five marts only; the script writes bronze, silver and gold as plain Parquet; neither serves."
+    )
     result.ratio("cold batch: PySpark / Headrace", spark, headrace, at_least=8)
     result.ratio("cold batch: Headrace / DuckDB script", headrace, script, at_most=3)
-    result.ratio("cold batch, all sources, marts and queries of the cloud project: Headrace / DuckDB script of five marts", cloud, script)
+    result.ratio(
+        "cold batch, all sources, marts and queries of the cloud project: Headrace / DuckDB script of five marts",
+        cloud,
+        script,
+    )
     return result

@@ -25,7 +25,11 @@ def landing(work: Path, scale: int) -> Path:
         shutil.rmtree(half, ignore_errors=True)
         with duckdb.connect(config={"memory_limit": "2GB"}) as connection:
             connection.execute("SET timezone = 'UTC'")
-            samples = Samples(lambda sql: connection.execute(sql) and None, half, seed=1, scale=scale)
+
+            def execute(sql: str) -> None:
+                connection.execute(sql)
+
+            samples = Samples(execute, half, seed=1, scale=scale)
             runpy.run_path(str(CLOUD / "samples.py"))["generate"](samples)
         half.rename(folder)
     return folder
@@ -44,7 +48,8 @@ def split(work: Path, whole: Path, share: float) -> tuple[Path, Path]:
         files = sorted((whole / "usage_events_stream").glob("*.jsonl"))
         counts = [file.read_bytes().count(b"\n") for file in files]
         hold = round(sum(counts) * share)
-        kept, last = [], []
+        kept: list[tuple[str, bytes]] = []
+        last: list[bytes] = []
         for file, count in zip(reversed(files), reversed(counts), strict=True):
             lines = file.read_bytes().splitlines(keepends=True) if hold else []
             if hold:
@@ -69,9 +74,17 @@ def project(folder: Path, *, streamable: bool = False, whole: bool = False) -> P
     ``streamable`` leaves out what needs all records at once (the cost spikes).
     """
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(CLOUD if whole else FIVE, folder, ignore=shutil.ignore_patterns("__pycache__", "tests", "exports", "samples.py"))
+    shutil.copytree(
+        CLOUD if whole else FIVE, folder, ignore=shutil.ignore_patterns("__pycache__", "tests", "exports", "samples.py")
+    )
     if streamable:
-        for path in ("silver/spikes.sql", "marts/cost_spikes.sql", "marts/unit_rates.sql", "marts/service_rates.sql", "queries/cost_spikes.sql"):
+        for path in (
+            "silver/spikes.sql",
+            "marts/cost_spikes.sql",
+            "marts/unit_rates.sql",
+            "marts/service_rates.sql",
+            "queries/cost_spikes.sql",
+        ):
             (folder / path).unlink()
         text = (folder / "project.py").read_text()
         (folder / "project.py").write_text("".join(f"{line}\n" for line in text.splitlines() if "spikes" not in line))

@@ -74,21 +74,33 @@ class Result:
     def cpu(self, name: str) -> float:
         return statistics.median(r.cpu for r in self.runs[name])
 
-    def ratio(self, name: str, of: str, to: str, **goal: float) -> None:
+    def ratio(
+        self, name: str, of: str, to: str, *, at_least: float | None = None, at_most: float | None = None
+    ) -> None:
         """A figure: the median seconds of one program over those of another."""
         a, b = self.seconds(of), self.seconds(to)
         detail = f"{of} {a:.2f} s, {self.rss(of)} MB; {to} {b:.2f} s, {self.rss(to)} MB; processor time {self.cpu(of) / self.cpu(to):.2f}x"
-        self.figures.append(Figure(name, a / b, detail=detail, **goal))
+        self.figures.append(Figure(name, a / b, at_least=at_least, at_most=at_most, detail=detail))
 
     def as_json(self) -> dict[str, Any]:
         return {
             "suite": self.suite,
             "figures": [
-                {"name": f.name, "value": round(f.value, 4), "unit": f.unit, "goal": f.goal, "met": f.met, "detail": f.detail}
+                {
+                    "name": f.name,
+                    "value": round(f.value, 4),
+                    "unit": f.unit,
+                    "goal": f.goal,
+                    "met": f.met,
+                    "detail": f.detail,
+                }
                 for f in self.figures
             ],
             "runs": {
-                name: [{"seconds": round(r.seconds, 4), "cpu": round(r.cpu, 3), "rss_mb": r.rss_mb, "report": r.report} for r in runs]
+                name: [
+                    {"seconds": round(r.seconds, 4), "cpu": round(r.cpu, 3), "rss_mb": r.rss_mb, "report": r.report}
+                    for r in runs
+                ]
                 for name, runs in self.runs.items()
             },
             "notes": self.notes,
@@ -101,20 +113,33 @@ class Result:
             value = f"{f.value:.2f}x" if f.unit == "x" else f"{f.value:.4g} {f.unit}"
             lines.append(f"| {f.name} | {value} | {f.goal} | {met} | {f.detail} |")
         if self.runs:
-            lines += ["", "| process | seconds (each round) | processor seconds | peak RSS, children included |", "|---|---|---|---|"]
+            lines += [
+                "",
+                "| process | seconds (each round) | processor seconds | peak RSS, children included |",
+                "|---|---|---|---|",
+            ]
             for name, runs in self.runs.items():
-                wall, cpu = (", ".join(f"{value:.2f}" for value in values) for values in ((r.seconds for r in runs), (r.cpu for r in runs)))
+                wall, cpu = (
+                    ", ".join(f"{value:.2f}" for value in values)
+                    for values in ((r.seconds for r in runs), (r.cpu for r in runs))
+                )
                 lines.append(f"| {name} | {wall} | {cpu} | {max(r.rss_mb for r in runs)} MB |")
         return "\n".join([*lines, "", *(f"- {note}" for note in self.notes)])
 
 
-def run(module: str, *arguments: str | Path, environment: Mapping[str, str] | None = None, timeout: float = 1800) -> Ran:
+def run(
+    module: str, *arguments: str | Path, environment: Mapping[str, str] | None = None, timeout: float = 1800
+) -> Ran:
     """Runs a Python module to its end in a cold process; the last line that it prints may be a report in JSON."""
     return run_command([sys.executable, "-m", module, *map(str, arguments)], environment=environment, timeout=timeout)
 
 
 def run_command(command: Sequence[str], *, environment: Mapping[str, str] | None = None, timeout: float = 1800) -> Ran:
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", str(ROOT / "src")), str(ROOT)]), **(environment or {})}
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", str(ROOT / "src")), str(ROOT)]),
+        **(environment or {}),
+    }
     with tempfile.TemporaryFile() as errors:
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=env, cwd=ROOT)

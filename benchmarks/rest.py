@@ -45,14 +45,25 @@ def suite(work: Path, rounds: int) -> Result:
     token = _output([*command, "key", "create", "bench"], settings)
     paths = _paths(folder / ".headrace/store.db")
     store = {"BENCH_STORE": str(folder / ".headrace/store.db")}
-    uvicorn = [sys.executable, "-m", "uvicorn", "--no-access-log", "--log-level", "error", "--loop", "uvloop", "--http", "httptools"]
+    uvicorn = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        *["--no-access-log", "--log-level", "error", "--loop", "uvloop", "--http", "httptools"],
+    ]
     with ExitStack() as stack:
-        start = lambda *args, **kwargs: stack.enter_context(_serving(work, *args, **kwargs))  # noqa: E731
+
+        def start(arguments: list[str], environment: dict[str, str]) -> Served:
+            arguments = [*arguments, "--port", "{port}"]
+            return stack.enter_context(_serving(work, arguments, environment, paths[0], token))
+
         servers = {
-            "Headrace, API key": start([*command, "serve", "--port", "{port}"], settings, paths[0], token),
-            "Headrace, API key, no access log": start([*command, "serve", "--port", "{port}"], {**settings, "HEADRACE_SERVE__ACCESS_LOG": "false"}, paths[0], token),
-            "FastAPI": start([*uvicorn, "benchmarks.peers.rest_fastapi:app", "--port", "{port}"], store, paths[0], token),
-            "bare ASGI": start([*uvicorn, "benchmarks.peers.rest_bare:app", "--port", "{port}"], store, paths[0], token),
+            "Headrace, API key": start([*command, "serve"], settings),
+            "Headrace, API key, no access log": start(
+                [*command, "serve"], {**settings, "HEADRACE_SERVE__ACCESS_LOG": "false"}
+            ),
+            "FastAPI": start([*uvicorn, "benchmarks.peers.rest_fastapi:app"], store),
+            "bare ASGI": start([*uvicorn, "benchmarks.peers.rest_bare:app"], store),
         }
         result.notes.append(_same(servers, paths, token))
         rates: dict[str, list[dict[str, float]]] = {name: [] for name in servers}
@@ -66,34 +77,44 @@ def suite(work: Path, rounds: int) -> Result:
                 if turn:  # the first only warms up
                     rates[name].append(found)
         peaks = {name: server.peak.rss_mb for name, server in servers.items()}
-    for name, found in rates.items():
-        result.runs[name] = [Ran(SECONDS, f["cpu"], peaks[name], f) for f in found]
+    for name, loads in rates.items():
+        result.runs[name] = [Ran(SECONDS, load["cpu"], peaks[name], dict(load)) for load in loads]
     # Requests for a second of the server's own processor time: what a whole core would give. On a machine that does other
     # things too, requests for a second of the clock say more about those.
-    medians = {name: statistics.median(f["rate"] * SECONDS / f["cpu"] for f in found) for name, found in rates.items()}
-    clock = {name: statistics.median(f["rate"] for f in found) for name, found in rates.items()}
+    whole = {name: statistics.median(f["rate"] * SECONDS / f["cpu"] for f in loads) for name, loads in rates.items()}
+    clock = {name: statistics.median(f["rate"] for f in loads) for name, loads in rates.items()}
+    p99 = {name: statistics.median(f["p99_ms"] for f in loads) for name, loads in rates.items()}
 
     def figure(name: str, of: str, to: str, at_least: float | None) -> None:
         told = "; ".join(
-            f"{n} {medians[n] / 1000:.1f} k a processor second, {clock[n] / 1000:.1f} k a second, p99 {statistics.median(f['p99_ms'] for f in rates[n]):.1f} ms, {peaks[n]} MB" for n in (of, to)
+            f"{n} {whole[n]:,.0f} a processor second ({clock[n]:,.0f} a second, p99 {p99[n]:.1f} ms), {peaks[n]} MB"
+            for n in (of, to)
         )
-        result.figures.append(Figure(name, medians[of] / medians[to], at_least=at_least, detail=told))
+        result.figures.append(Figure(name, whole[of] / whole[to], at_least=at_least, detail=told))
 
     figure("20 rows with API key: Headrace / FastAPI without", "Headrace, API key", "FastAPI", 1.5)
     figure("the same, of a bare ASGI handler without", "Headrace, API key", "bare ASGI", 0.5)
     figure("without access log / bare ASGI handler", "Headrace, API key, no access log", "bare ASGI", None)
     tool = "wrk" if shutil.which("wrk") else "own client: install wrk, its own cost hides part of the differences"
-    result.notes.append(f"{tool}, {CONNECTIONS} connections, {SECONDS} s, uncached, random keys; server on core 0, client on core 1")
+    result.notes.append(
+        f"{tool}, {CONNECTIONS} connections, {SECONDS} s, uncached, random keys; server on core 0, client on core 1"
+    )
     return result
 
 
 def _paths(store: Path) -> list[str]:
     with sqlite3.connect(store) as connection:
-        tables = [r[0] for r in connection.execute("SELECT name FROM sqlite_master WHERE name LIKE 'orgs_%' AND type = 'table'")]
+        tables = [
+            r[0]
+            for r in connection.execute("SELECT name FROM sqlite_master WHERE name LIKE 'orgs_%' AND type = 'table'")
+        ]
         orgs = sorted({r[0] for r in connection.execute(f'SELECT org_id FROM "{tables[0]}"')})
     draw = random.Random(1)
     days = [f"2025-07-{d:02}" for d in range(3, 32)] + [f"2025-08-{d:02}" for d in range(1, 15)]
-    return [f"/v1/queries/usage_page?org={draw.choice(orgs)}&from={draw.choice(days)}&to=2025-08-31&limit=20" for _ in range(2000)]
+    return [
+        f"/v1/queries/usage_page?org={draw.choice(orgs)}&from={draw.choice(days)}&to=2025-08-31&limit=20"
+        for _ in range(2000)
+    ]
 
 
 @contextmanager
@@ -101,7 +122,11 @@ def _serving(work: Path, command: Sequence[str], settings: dict[str, str], path:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", str(ROOT / "src")), str(ROOT)]), **settings}
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", str(ROOT / "src")), str(ROOT)]),
+        **settings,
+    }
     full = [*_pinned(0), *(part.format(port=port) for part in command)]
     with (work / f"server-{port}.log").open("wb") as log:
         process = subprocess.Popen(full, env=env, cwd=ROOT, stdout=log, stderr=log)
@@ -124,13 +149,14 @@ def _serving(work: Path, command: Sequence[str], settings: dict[str, str], path:
 
 def _same(servers: dict[str, Served], paths: list[str], token: str) -> str:
     """Stops where two servers answer differently."""
+    answers: dict[str, list[Any]] = {}
     for path in paths[:50]:
         answers = {name: _get(server.port, path, token)["rows"] for name, server in servers.items()}
         first, *others = answers
         for other in others:
             if answers[other] != answers[first]:
                 sys.exit(f"{path}: {first} and {other} differ:\n{answers[first][:2]}\n{answers[other][:2]}")
-    return f"50 answers of {len(answers[first])} rows are equal in {', '.join(servers)}"
+    return f"50 answers of {len(next(iter(answers.values())))} rows are equal in {', '.join(servers)}"
 
 
 def _get(port: int, path: str, token: str) -> dict[str, Any]:
@@ -148,7 +174,16 @@ def _load(work: Path, port: int, paths: list[str], token: str) -> dict[str, floa
             f'local paths = {{\n{listed}\n}}\nwrk.headers["Authorization"] = "Bearer {token}"\n'
             "request = function() return wrk.format('GET', paths[math.random(#paths)]) end\n"
         )
-        command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "--latency", "-s", str(script), f"http://127.0.0.1:{port}"]
+        command = [
+            "wrk",
+            "-t1",
+            f"-c{CONNECTIONS}",
+            f"-d{SECONDS}s",
+            "--latency",
+            "-s",
+            str(script),
+            f"http://127.0.0.1:{port}",
+        ]
         told = subprocess.run([*_pinned(1), *command], capture_output=True, text=True, check=True).stdout
         if "Non-2xx" in told or "Socket errors" in told:
             sys.exit(told)
@@ -156,7 +191,9 @@ def _load(work: Path, port: int, paths: list[str], token: str) -> dict[str, floa
         number, unit = re.findall(r"99%\s+([\d.]+)(us|ms|s)", told)[0]
         return {"rate": rate, "p99_ms": float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit]}
     command = [sys.executable, "-m", "benchmarks.peers.load", str(port), str(SECONDS), str(CONNECTIONS), token]
-    told = subprocess.run([*_pinned(1), *command], input="\n".join(paths), capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    told = subprocess.run(
+        [*_pinned(1), *command], input="\n".join(paths), capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
     return {k: float(v) for k, v in json.loads(told).items()}
 
 

@@ -21,7 +21,14 @@ def suite(work: Path, rounds: int, scales: tuple[int, ...], *, spark: bool) -> R
         low, high = (f"headrace {s}x" for s in (scales[0], scales[-1]))
         a, b = (statistics.median(_run(r) for r in result.runs[n]) for n in (low, high))
         events = f"{data.EVENTS * scales[-1] / 1e6:.1f} M events"
-        result.figures.append(Figure(f"growth of the run, {scales[0]}x to {scales[-1]}x", b / a, at_most=1.1 * scales[-1] / scales[0], detail=f"{a:.2f} s, {b:.2f} s ({events})"))
+        result.figures.append(
+            Figure(
+                f"growth of the run, {scales[0]}x to {scales[-1]}x",
+                b / a,
+                at_most=1.1 * scales[-1] / scales[0],
+                detail=f"{a:.2f} s, {b:.2f} s ({events})",
+            )
+        )
     return result
 
 
@@ -38,7 +45,14 @@ def _one(result: Result, work: Path, scale: int, rounds: int, *, spark: bool) ->
         of[theirs] = totals.of_parquet(work / "pyspark")
     result.notes.append(totals.check(of, golden=False))
     a, b = (statistics.median(_steps(r) for r in result.runs[n]) for n in (ours, script))
-    result.figures.append(Figure(f"{scale}x, land + refine + aggregate: Headrace / DuckDB script", a / b, at_most=1.5, detail=f"in process: {a:.2f} s, {b:.2f} s"))
+    result.figures.append(
+        Figure(
+            f"{scale}x, land + refine + aggregate: Headrace / DuckDB script",
+            a / b,
+            at_most=1.5,
+            detail=f"in process: {a:.2f} s, {b:.2f} s",
+        )
+    )
     result.ratio(f"{scale}x, cold process: Headrace / DuckDB script", ours, script)
     if spark:
         warm = result.runs[theirs][0].report["rounds"][1]
@@ -54,12 +68,21 @@ def _incremental(result: Result, work: Path, scale: int, rounds: int) -> None:
     full, more = f"headrace {scale}x, streamable marts, all at once", f"headrace {scale}x, the last 1 %"
     result.runs |= {full: [], more: []}
     for _ in range(rounds):
-        result.runs[full].append(run("benchmarks.peers.headrace_batch", data.project(work / "full", streamable=True), after))
+        result.runs[full].append(
+            run("benchmarks.peers.headrace_batch", data.project(work / "full", streamable=True), after)
+        )
         folder = data.project(work / "more", streamable=True)
         run("benchmarks.peers.headrace_batch", folder, before)
         result.runs[more].append(run("benchmarks.peers.headrace_batch", folder, after))
     a, b = (statistics.median(_run(r) for r in result.runs[n]) for n in (more, full))
-    result.figures.append(Figure(f"{scale}x: run over 1 % new events / full run", a / b, at_most=0.05 if scale >= 100 else None, detail=f"land to publish, in process: {a:.3f} s, {b:.2f} s"))
+    result.figures.append(
+        Figure(
+            f"{scale}x: run over 1 % new events / full run",
+            a / b,
+            at_most=0.05 if scale >= 100 else None,
+            detail=f"land to publish, in process: {a:.3f} s, {b:.2f} s",
+        )
+    )
     result.ratio(f"{scale}x: the same, cold processes", more, full)
 
 

@@ -18,7 +18,7 @@ MEASURES = {
     "genai_tokens_by_org_date": "total_tokens cost_usd events",
     "cost_spikes": "anomaly_events anomalous_cost expected_cost excess",
 }
-GOLDEN = {
+GOLDEN: dict[tuple[str, str], int | str] = {
     ("org_daily_usage_by_service", "rows"): 11_050,
     ("org_daily_usage_by_service", "cost_usd"): "148351.5759",
     ("org_daily_usage_by_service", "requests"): 2_281_020,
@@ -64,7 +64,9 @@ def _totals(files: Mapping[str, list[str]]) -> Totals:
         for mart, names in MEASURES.items():
             wanted = ["rows", *names.split()]
             sums = ", ".join(f"CAST(sum({name}) AS DECIMAL(38,6))" for name in wanted[1:])
-            rows = connection.execute(f"SELECT CAST(count(*) AS DECIMAL(38,6)), {sums} FROM read_parquet({files[mart]})").fetchall()
+            rows = connection.execute(
+                f"SELECT CAST(count(*) AS DECIMAL(38,6)), {sums} FROM read_parquet({files[mart]})"
+            ).fetchall()
             found[mart] = dict(zip(wanted, rows[0], strict=True))
     return found
 
@@ -80,8 +82,14 @@ def check(of: Mapping[str, Totals], *, golden: bool) -> str:
         if of[other][mart][name] != value
     ]
     if golden:
-        wrong += [f"{mart}.{name}: {first} {of[first][mart][name]}, golden {value}" for (mart, name), value in GOLDEN.items() if of[first][mart][name] != Decimal(value)]
+        wrong += [
+            f"{mart}.{name}: {first} {of[first][mart][name]}, golden {value}"
+            for (mart, name), value in GOLDEN.items()
+            if of[first][mart][name] != Decimal(value)
+        ]
     if wrong:
         sys.exit("the totals differ, so the times mean nothing:\n" + "\n".join(wrong))
     figures = sum(len(values) for values in of[first].values())
-    return f"{figures} totals of {len(MEASURES)} marts are equal in {', '.join(of)}" + (f", and {len(GOLDEN)} are the golden ones" if golden else "")
+    return f"{figures} totals of {len(MEASURES)} marts are equal in {', '.join(of)}" + (
+        f", and {len(GOLDEN)} are the golden ones" if golden else ""
+    )

@@ -59,7 +59,9 @@ SILVER = {
                          genai_tokens AS _genai_tokens, unit AS _unit
                   FROM bronze)""",
         [
-            *missing("event_id", "happened_at", "org_id", "resource_id", "service", "metric", "cost_usd", "schema_version"),
+            *missing(
+                "event_id", "happened_at", "org_id", "resource_id", "service", "metric", "cost_usd", "schema_version"
+            ),
             *misread({"value": "_value", "genai_tokens": "_genai_tokens"}),
             ("NOT cost_usd >= -0.01", "negative cost"),
             ("schema_version NOT IN (1, 2)", "unknown schema version"),
@@ -82,7 +84,10 @@ SILVER = {
            FROM (SELECT _file, _row, ticket_id, org_id, category, severity, TRY_CAST(created_at AS DATE) AS created_at,
                         TRY_CAST(resolved_at AS DATE) AS resolved_at, TRY_CAST(csat AS DECIMAL(9,2)) AS csat,
                         TRY_CAST(sla_breached AS BOOLEAN) AS sla_breached FROM bronze)""",
-        [*missing("ticket_id", "org_id", "severity", "created_at"), ("resolved_at < created_at", "resolved before created")],
+        [
+            *missing("ticket_id", "org_id", "severity", "created_at"),
+            ("resolved_at < created_at", "resolved before created"),
+        ],
         "ticket_id",
     ),
     "customers_orgs": (
@@ -166,7 +171,8 @@ def main(landing: Path, out: Path) -> None:
         )
     seconds["land"] = time.perf_counter() - started
     for name, (typed_sql, rules, identity) in SILVER.items():
-        connection.execute(f"CREATE OR REPLACE TEMP VIEW bronze AS SELECT *, file_row_number AS _row FROM {bronze[name].replace(')', ', file_row_number = true)')}")
+        numbered = bronze[name].replace(")", ", file_row_number = true)")
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW bronze AS SELECT *, file_row_number AS _row FROM {numbered}")
         sql = f"SELECT *, {reasons(*rules)} FROM ({typed_sql})"
         twice = connection.execute(f"SELECT 1 FROM bronze GROUP BY {identity} HAVING count(*) > 1 LIMIT 1").fetchall()
         if twice:

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,7 +18,7 @@ class Watch:
     """An observer that adds up the seconds of each verb."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
     def begin(self, verb: str, subject: str, total: int | None = None) -> None: ...
 
@@ -43,7 +43,12 @@ def main(folder: Path, landing: Path, *options: str) -> None:
     watch = Watch()
     run = app.run(watch, full="full" in options)
     done = time.perf_counter()
-    report = {"load": loaded - started, "run": done - loaded, "seconds": dict(watch.seconds), "generation": run.generation}
+    report = {
+        "load": loaded - started,
+        "run": done - loaded,
+        "seconds": dict(watch.seconds),
+        "generation": run.generation,
+    }
     print(json.dumps(report))
 
 

@@ -48,13 +48,17 @@ class Client(asyncio.Protocol):
 
 
 async def load(port: int, seconds: float, connections: int, token: str, paths: list[str]) -> None:
-    requests = [f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {token}\r\n\r\n".encode() for path in paths]
+    requests = [
+        f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {token}\r\n\r\n".encode() for path in paths
+    ]
     times: list[float] = []
     started = time.perf_counter()
     events = [asyncio.Event() for _ in range(connections)]
     loop = asyncio.get_running_loop()
     for done in events:
-        await loop.create_connection(lambda done=done: Client(requests, started + seconds, times, done), "127.0.0.1", port)  # type: ignore[misc]
+        await loop.create_connection(
+            lambda done=done: Client(requests, started + seconds, times, done), "127.0.0.1", port
+        )  # type: ignore[misc]
     await asyncio.gather(*(done.wait() for done in events))
     taken = time.perf_counter() - started
     times.sort()

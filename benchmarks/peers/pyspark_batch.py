@@ -56,7 +56,9 @@ def usage_events(spark: SparkSession, landing: Path) -> DataFrame:
         f.expr("try_cast(genai_tokens AS BIGINT)").alias("genai_tokens"),
     ).where("event_id IS NOT NULL AND happened_at IS NOT NULL AND cost_usd IS NOT NULL AND schema_version IS NOT NULL")
     judged = typed.withColumn("quarantined", f.expr("NOT (cost_usd >= -0.01 AND schema_version IN (1, 2))"))
-    judged = judged.withColumn("carbon_kg", f.expr("CASE WHEN value IS NOT NULL THEN carbon_kg END")).withColumn("day", f.to_date("happened_at"))
+    judged = judged.withColumn("carbon_kg", f.expr("CASE WHEN value IS NOT NULL THEN carbon_kg END")).withColumn(
+        "day", f.to_date("happened_at")
+    )
     return judged.dropDuplicates(["event_id", "quarantined"])
 
 
@@ -89,7 +91,9 @@ def run(spark: SparkSession, landing: Path, out: Path) -> None:
     spark.sql("""SELECT service, metric, percentile(CAST(cost_usd AS DOUBLE) / CAST(value AS DOUBLE), 0.5) AS rate
         FROM usage WHERE value > 0 GROUP BY service, metric""").createOrReplaceTempView("rates")
     spark.sql("""SELECT service, metric, rate, percentile(abs(CAST(cost_usd AS DOUBLE) / CAST(value AS DOUBLE) - rate), 0.5) AS rate_mad
-        FROM usage JOIN rates USING (service, metric) WHERE value > 0 GROUP BY service, metric, rate""").createOrReplaceTempView("unit_rates")
+        FROM usage JOIN rates USING (service, metric) WHERE value > 0 GROUP BY service, metric, rate""").createOrReplaceTempView(
+        "unit_rates"
+    )
     write(
         "cost_spikes",
         spark.sql("""WITH spikes AS (
@@ -102,7 +106,9 @@ def run(spark: SparkSession, landing: Path, out: Path) -> None:
             FROM spikes GROUP BY org_id, day, service"""),
     )
     judged.unpersist()
-    spark.read.schema(BILLING).option("header", "true").csv(f"{landing}/billing_monthly.csv").createOrReplaceTempView("invoices")
+    spark.read.schema(BILLING).option("header", "true").csv(f"{landing}/billing_monthly.csv").createOrReplaceTempView(
+        "invoices"
+    )
     write(
         "revenue_by_org_month",
         spark.sql("""WITH mended AS (SELECT *, coalesce(credits, 0) AS credit, CASE currency WHEN 'USD' THEN CAST(1 AS DECIMAL(18,8)) ELSE exchange_rate_to_usd END AS fx,
@@ -114,7 +120,9 @@ def run(spark: SparkSession, landing: Path, out: Path) -> None:
                    max(fx) AS fx_applied, max(currency) AS currency, count_if(NOT quarantined) AS invoices, count_if(quarantined) AS invoices_quarantined
             FROM mended GROUP BY org_id, month"""),
     )
-    spark.read.schema(TICKETS).option("header", "true").csv(f"{landing}/support_tickets.csv").createOrReplaceTempView("tickets_sent")
+    spark.read.schema(TICKETS).option("header", "true").csv(f"{landing}/support_tickets.csv").createOrReplaceTempView(
+        "tickets_sent"
+    )
     categories = ", ".join(f"count_if(category = '{c}') AS {c}" for c in CATEGORIES)
     write(
         "tickets_by_org_date",

@@ -15,7 +15,9 @@ encode = msgspec.json.Encoder().encode
 Message = dict[str, Any]
 
 
-async def app(scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]) -> None:
+async def app(
+    scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+) -> None:
     given = dict(part.split("=", 1) for part in scope["query_string"].decode().split("&"))
     rows = connection.execute(sql, (given["org"], given["from"], given["to"], int(given["limit"]))).fetchall()
     body = encode({"query": "usage_page", "rows": [Row(*row) for row in rows]})

@@ -31,6 +31,8 @@ class Answer(BaseModel):
 
 
 @app.get("/v1/queries/usage_page", response_model=Answer)
-async def usage_page(org: str, since: Annotated[dt.date, Query(alias="from")], to: dt.date, limit: int = 20) -> dict[str, object]:
+async def usage_page(
+    org: str, since: Annotated[dt.date, Query(alias="from")], to: dt.date, limit: int = 20
+) -> dict[str, object]:
     rows = connection.execute(sql, (org, since.isoformat(), to.isoformat(), limit)).fetchall()
     return {"query": "usage_page", "rows": [dict(zip(COLUMNS, row, strict=True)) for row in rows]}

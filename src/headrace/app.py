@@ -101,8 +101,9 @@ class App:
         with wiring.run_lock(self.folder):
             return rollback(self.store)
 
-    def replay(self, source: str, text: str) -> tuple[int, int]:
-        """Puts corrected records (JSON lines, as exported) into bronze; gives how many, and how many were there before."""
+    def replay(self, source: str, text: str) -> tuple[int, list[str]]:
+        """Puts corrected records (JSON lines, as exported) into bronze; gives how many, and the origins
+        that were replayed before."""
         from headrace.flow.replay import replay
 
         with wiring.run_lock(self.folder):

@@ -334,7 +334,7 @@ _code(
 _code("HR0402", "No generation has been published yet", "There is nothing to answer from.", "`headrace run`")
 _code(
     "HR0403",
-    "The query changed since the last run",
+    "The query is new or changed since the last run",
     "The published generation does not have the table that this query needs.",
     "`headrace run`",
 )

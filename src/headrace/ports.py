@@ -27,6 +27,11 @@ class InboxFile:
 class Inbox(Protocol):
     """Where landing files arrive."""
 
+    @property
+    def unfinished(self) -> Sequence[str]:
+        """Names that the last ``list`` left out because they still changed."""
+        ...
+
     def list(self, pattern: str) -> Sequence[InboxFile]:
         """Complete files whose name matches, in order of name. A file still being written is left out."""
         ...

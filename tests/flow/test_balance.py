@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -240,6 +241,7 @@ def split(files: Mapping[str, bytes], cuts: Sequence[int]) -> list[dict[str, byt
     return steps
 
 
+@pytest.mark.slow
 @FEW
 @given(lanes, lanes, shop_lanes, st.lists(st.integers(0, 3), max_size=11))
 def test_every_record_has_its_verdict_in_one_run_or_many(
@@ -292,6 +294,7 @@ def spoiled(draw: st.DrawFn) -> dict[str, bytes]:
     return files
 
 
+@pytest.mark.slow
 @FEW
 @given(spoiled(), st.lists(st.integers(0, 3), max_size=11))
 def test_spoiled_files_lose_nothing_in_one_run_or_many(files: dict[str, bytes], cuts: list[int]) -> None:
@@ -302,6 +305,7 @@ def test_spoiled_files_lose_nothing_in_one_run_or_many(files: dict[str, bytes], 
         assert once.runs[-1].generation is None
 
 
+@pytest.mark.slow
 @FEW
 @given(lanes, st.permutations(range(4)), st.lists(lanes, max_size=2), st.booleans())
 def test_neither_order_nor_earlier_versions_change_a_mart(

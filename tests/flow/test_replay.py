@@ -59,7 +59,7 @@ def _quality(folder: ProjectFolder) -> dict[str, int]:
 def test_corrected_records_are_counted_once_and_their_origins_no_more(shop: ProjectFolder) -> None:
     assert _quality(shop) == {"clean": 1, "landed": 4, "quarantined": 3}
     text = _mended(shop)
-    assert shop.app.replay("sales", text) == (3, 0)
+    assert shop.app.replay("sales", text) == (3, [])
     shop.run()
     assert shop.ask("daily", shop="a") == [{"day": "2024-01-01", "revenue": "35.0000", "receipts": 4}]
     assert _quality(shop) == {"clean": 4, "landed": 4}
@@ -71,7 +71,7 @@ def test_a_second_replay_changes_nothing(shop: ProjectFolder) -> None:
     shop.app.replay("sales", text)
     shop.run()
     before = shop.ask("daily", shop="a")
-    assert shop.app.replay("sales", text) == (0, 3)
+    assert shop.app.replay("sales", text) == (0, ["sales:1", "sales:2", "sales:3"])
     assert shop.run().generation is None
     assert shop.ask("daily", shop="a") == before
 
@@ -79,7 +79,7 @@ def test_a_second_replay_changes_nothing(shop: ProjectFolder) -> None:
 def test_a_replay_that_was_not_followed_by_a_run_is_not_lost(shop: ProjectFolder) -> None:
     text = _mended(shop)
     shop.app.replay("sales", text)
-    assert shop.app.replay("sales", text) == (0, 3)
+    assert shop.app.replay("sales", text) == (0, ["sales:1", "sales:2", "sales:3"])
     shop.run()
     assert shop.ask("daily", shop="a")[0]["receipts"] == 4
 

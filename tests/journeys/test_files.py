@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import pytest
 from headrace import formats
 from headrace.adapters.delta_lake import DeltaLake
 from headrace.adapters.folder_inbox import FolderInbox
-from headrace.errors import HeadraceError, OutsideError
+from headrace.app import App
+from headrace.errors import HeadraceError, OutsideError, ProjectErrors
 from headrace.flow import manifest
 from headrace.model.source import Source
 from headrace.ports import InboxFile
@@ -228,6 +230,22 @@ def test_a_file_that_is_still_written_waits_for_the_next_run(tmp_path: Path, mon
     assert not folder.observer.alarms
 
 
+def test_a_file_that_changes_while_it_is_watched_is_left_out_and_named(tmp_path: Path) -> None:
+    folder = project(tmp_path)
+    folder.land("a.csv", sold(1))
+    now = time.time()
+    touch(folder, "other.csv", 0)
+    app = App(tmp_path)
+    app.__dict__["inbox"] = FolderInbox(
+        tmp_path / "landing", 1.0, now=lambda: now, wait=lambda _: folder.land("a.csv", sold(1, 2))
+    )
+    run = app.run(folder.observer)
+    assert [s.note for s in run.steps if s.verb == "land"] == ["still being written: a.csv"]
+    assert total(folder) == (0, 0)
+    folder.run()
+    assert total(folder) == (2, 3)
+
+
 def test_a_failed_commit_leaves_nothing_half_landed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = project(tmp_path)
     folder.run()
@@ -266,6 +284,20 @@ def test_a_reader_that_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch
     assert bronze_rows(folder) == 0
     folder.run()
     assert total(folder) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "format",
+    [
+        'csv("../a.csv")', 'csv("/a.csv")', 'csv("x//a.csv")', 'csv("_x/a.csv")', 'csv(".a.csv")', 'csv("a", separator="||")',
+        'csv("a", separator="")', 'csv("a", decimal="")', 'csv("a", encoding="nope")',
+    ],
+)  # fmt: skip
+def test_a_format_that_nothing_could_be_read_by_is_refused(tmp_path: Path, format: str) -> None:
+    folder = events(tmp_path, f'{format}, id="id", event_time="day", columns="id BIGINT, day DATE"')
+    with pytest.raises(ProjectErrors) as raised:
+        folder.run()
+    assert [e.code for e in raised.value.errors] == ["HR0103"]
 
 
 # Judging

@@ -102,7 +102,9 @@ def _show(record: Run, alarms: list[str], *, as_json: bool) -> None:
 def rollback(ctx: click.Context, yes: bool) -> None:
     """Return to the generation before this one: answers are exactly what they were."""
     app = open_app(ctx)
-    if not yes and sys.stdin.isatty():
+    if not yes:
+        if not sys.stdin.isatty():
+            raise SettingError("HR0601", "rollback asks first, and there is no terminal", help="headrace rollback --yes")
         click.confirm("Return to the generation before this one?", abort=True)
     generation = app.rollback()
     click.echo(f"answers come from generation {generation} again; `headrace run` goes forward")
@@ -122,6 +124,8 @@ def status(ctx: click.Context, as_json: bool) -> None:
         f"generation  {found['generation'] or 'none yet'}"
         + (f" of {found['published_at']}" if found["generation"] else "")
     )
+    if found["rolled_back"]:
+        click.echo(f"rolled back  from generation {found['rolled_back']}; the next run goes forward again")
     if found["running"]:
         click.echo(f"running     generation {found['running']} is being built")
     if found["sources"]:
@@ -211,7 +215,10 @@ def quarantine_replay(ctx: click.Context, source: str, file: str | None) -> None
         _show(app.run(progress), progress.alarms, as_json=False)
         return
     replayed, known = app.replay(source, Path(file).read_text(encoding="utf-8"))
-    click.echo(f"{replayed} records replayed, {known} were replayed before", err=True)
+    click.echo(f"{replayed} records replayed", err=True)
+    if known:
+        click.echo(f"replayed before, and so left alone: {', '.join(known)}", err=True)
+        click.echo(f"a record that is still wrong has a new origin: headrace quarantine show {source}", err=True)
     _show(app.run(progress), progress.alarms, as_json=False)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Literal
 
@@ -168,6 +169,8 @@ class Project:
             )
         if any(s.model.name == name for s in self.sources):
             self.wrong("HR0104", f"'{name}' is declared twice", place)
+        for what, help in _format_errors(format):
+            self.wrong("HR0103", f"{name}: {what}", place, help)
         parsed = self._columns(name, columns, place)
         names = {c.name for c in parsed}
         ids = tuple(part.strip() for part in identity.split(","))
@@ -241,6 +244,23 @@ class Project:
             else:
                 parsed.append(Column(name, type, nullable=bare == text.strip()))
         return parsed
+
+
+def _format_errors(format: Format) -> Iterator[tuple[str, str]]:
+    """What no file could ever be read by, and what to write instead."""
+    parts = format.pattern.split("/")
+    if "" in parts or ".." in parts:
+        yield f"the pattern is '{format.pattern}'", "a path below the inbox, as sales/*.csv"
+    elif any(part.startswith((".", "_", "~")) for part in parts):
+        yield f"the pattern is '{format.pattern}'", "names that begin with . _ or ~ are never read"
+    if len(format.separator) != 1 or not format.separator.isascii() or format.separator in '"\r\n\0':
+        yield f"the separator is {format.separator!r}", "one ASCII character, as ; or \\t"
+    if len(format.decimal) != 1 or format.decimal in "+-0123456789eE":
+        yield f"the decimal sign is {format.decimal!r}", "one character, as ,"
+    try:
+        codecs.lookup(format.encoding)
+    except LookupError:
+        yield f"unknown encoding '{format.encoding}'", "as utf-8, utf-16, latin-1, cp1252"
 
 
 def _here() -> Place:

@@ -93,7 +93,10 @@ class _Loader:
         if self.errors:
             raise ProjectErrors(
                 sorted(
-                    self.errors, key=lambda e: (e.place.file, e.place.line, e.place.column) if e.place else ("", 0, 0)
+                    self.errors,
+                    key=lambda e: (e.place.file != "project.py", e.place.file, e.place.line, e.place.column)
+                    if e.place
+                    else (False, "", 0, 0),
                 )
             )
         return LoadedProject(
@@ -205,6 +208,7 @@ class _Loader:
             )
             try:
                 self.engine.describe(judge_sql(source, "bronze_shape", None))
+                self.check_conditions(source)
             except DeclarationError as error:
                 self.errors.append(self.blame(source, error))
         unique = (*source.identity, *(c.name for c in ORIGIN)) if source.role == "fact" else key
@@ -214,6 +218,15 @@ class _Loader:
         )
         self.define(source.name)
         self.define(f"{source.name}_judged")
+
+    def check_conditions(self, source: Source) -> None:
+        """Rules and flags are conditions: whatever else an expression is, it would be neither true nor false."""
+        conditions = probe_sql(source, "bronze_shape")[len(source.repairs) :]
+        for (place, sql), declared in zip(conditions, (*source.rules, *source.flags), strict=True):
+            kind = self.engine.describe(sql)[0][1]
+            if kind not in ("BOOLEAN", '"NULL"', "NULL"):
+                what = f"{source.name}: '{declared.condition}' is {kind}, not a condition"
+                self.errors.append(DeclarationError("HR0204", what, place=place, help="compare it with something: x > 0"))
 
     def reserved(self, names: list[str]) -> str:
         """The first of the names that the engine does not take for a column unless quoted; empty where all are fine."""

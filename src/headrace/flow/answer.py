@@ -106,7 +106,7 @@ class Reader:
                     if table.name not in generation.tables:
                         raise NotReadyError(
                             "HR0403",
-                            f"query '{query.name}' changed since the last run",
+                            f"query '{query.name}' is new or changed since the last run",
                             help="headrace run",
                             retry_after=10,
                         )

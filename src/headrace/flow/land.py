@@ -114,7 +114,7 @@ class _Arrivals:
         self.next = 0
         self.landed: list[Landed] = []
         self.seen: list[Landed] = []
-        self.unfinished: list[str] = []
+        self.unfinished = [*inbox.unfinished]
         self.failure: BaseException | None = None
         self.now = dt.datetime.now(dt.UTC).isoformat()
 

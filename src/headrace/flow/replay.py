@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from headrace.errors import ContractError
+from headrace.errors import ContractError, nearest
 from headrace.flow import manifest
 from headrace.flow.land import arrival_schema, landing_sql
 from headrace.flow.manifest import REPLAY, Landed
@@ -22,8 +22,9 @@ from headrace.model.source import Source
 from headrace.sql.judge import silver_columns
 
 
-def replay(quarantine: Quarantine, name: str, text: str) -> tuple[int, int]:
-    """Appends corrected records (JSON lines of origin and record); gives how many, and how many were replayed before.
+def replay(quarantine: Quarantine, name: str, text: str) -> tuple[int, list[str]]:
+    """Appends corrected records (JSON lines of origin and record); gives how many, and the origins that were replayed
+    before.
 
     Raises ContractError HR0305 where an origin is not quarantined, before anything is written.
     """
@@ -35,6 +36,7 @@ def replay(quarantine: Quarantine, name: str, text: str) -> tuple[int, int]:
     known = manifest.load(lake, engine)
     replaced = manifest.replaced(source, lake, engine, known)
     entries = list(corrected(source, text))
+    again = [f"{name}:{offset}" for offset, _ in entries if offset in replaced]
     new = {offset: record for offset, record in entries if offset not in replaced}
     rejected = {
         row[0]
@@ -42,13 +44,17 @@ def replay(quarantine: Quarantine, name: str, text: str) -> tuple[int, int]:
             f"SELECT _offset FROM {engine.scan(silver.files, silver_columns(source))} WHERE {REJECTED}"
         )
     }
-    for offset in new:
+    sent = {source.sent(c.name) for c in source.columns}
+    for offset, record in new.items():
+        unknown = next((n for n in record if n not in sent), None)
+        if unknown is not None:
+            raise ContractError("HR0305", f"{name}:{offset} has a field '{unknown}' that {name} does not", help=nearest(unknown, sent))
         if offset not in rejected:
             raise ContractError(
                 "HR0305", f"{name}:{offset} is not quarantined", help=f"headrace quarantine show {name}"
             )
     if not new:
-        return 0, len(entries)
+        return 0, again
     start = bronze.transaction(name) or 0
     digest = hashlib.sha256(json.dumps(sorted(new.items())).encode()).hexdigest()
     file = f"{REPLAY}{digest[:12]}"
@@ -58,7 +64,7 @@ def replay(quarantine: Quarantine, name: str, text: str) -> tuple[int, int]:
     lake.commit(f"bronze/{name}", [(path, rows)], keep=None, base=bronze, transactions={name: start + rows})
     now = dt.datetime.now(dt.UTC).isoformat()
     manifest.append(lake, engine, [Landed(name, file, len(text), 0, digest, rows, start, start + rows, "", now)])
-    return len(new), len(entries) - len(new)
+    return len(new), again
 
 
 def _arrivals(source: Source, records: dict[int, dict[str, Any]], file: str, digest: str, start: int) -> pa.Table:

@@ -73,7 +73,8 @@ def status(project: LoadedProject, lake: Lake, engine: Engine, store: Store, las
             landed = sum(s.get("rows", 0) for s in json.loads(steps) if s["verb"] == "land")
             runs.append({"started_at": started, "generation": number, "seconds": seconds, "rows": landed})
     return {
-        "project": project.name, "generation": pointer.generation or None, "predecessor": pointer.predecessor, "running": pointer.next,
+        "project": project.name, "generation": pointer.generation or None, "predecessor": pointer.predecessor,
+        "rolled_back": max((n for n in pointer.abandoned if n > pointer.generation and store.control(generations.control_name(n))), default=None), "running": pointer.next,
         "published_at": generation.published_at, "tables": len(generation.tables), "sources": sources, "runs": runs,
     }  # fmt: skip
 

@@ -30,6 +30,7 @@ class Result:
 def trials(folder: Path, names: tuple[str, ...], make: Callable[[Path], Batch]) -> Iterator[Result]:
     """Runs ``tests/*.toml`` of a project, each on a lake of its own that ``make`` opens in an empty folder."""
     files = {f.stem: f for f in sorted((folder / "tests").glob("*.toml"))}
+    names = tuple(Path(name).stem for name in names)
     for name in names:
         if name not in files:
             raise NotFoundError(

@@ -49,7 +49,7 @@ def _as_utf8(source: Source, name: str, data: bytes) -> bytes:
     if encoding not in ("utf-8", "utf8"):
         try:
             data = data.decode(encoding).encode()
-        except UnicodeError as error:
+        except (UnicodeError, LookupError) as error:
             raise Rejected("it is not in its declared encoding", f"{name} is not {encoding}: {error}") from None
     elif data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise Rejected("it is UTF-16", f"{name} is UTF-16", help='declare it: csv(…, encoding="utf-16")')

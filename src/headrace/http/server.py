@@ -130,6 +130,7 @@ class Server(uvicorn.Server):
         try:
             super().run([self.socket])
         finally:
+            gc.unfreeze()
             self._auth.close()
             self._answers.close()
         if self._failure is not None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import unquote
 
+import httptools
 import msgspec
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from headrace.errors import CODES
 from headrace.http.gateway import SAFE
@@ -19,6 +21,55 @@ LONGEST_HEAD = LONGEST_URL + 2 * LONGEST_HEADERS
 """Bytes of them. The gateway's limits are lower and say more; this one bounds what is kept until then."""
 NO_PROGRESS = 10.0
 """Seconds after which a client that reads none of its response is cut off."""
+
+
+class Exchange(RequestResponseCycle):
+    """One request and its response. A response that is whole goes out in one write instead of two, which saves a system
+    call here and often a packet: a seventh of what a small answer costs."""
+
+    _start: Any = None
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start" and not self.response_started:
+            self._start = message
+            return
+        start, self._start = self._start, None
+        if start is None:
+            await super().send(message)
+            return
+        head = None if message.get("more_body") else self._head(start["status"], start["headers"])
+        if head is None:  # a stream
+            await super().send(start)
+            await super().send(message)
+            return
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
+            return
+        self.transport.write(head if self.scope["method"] == "HEAD" else head + message.get("body", b""))
+        self.response_started = self.response_complete = True
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
+
+    def _head(self, status: int, headers: Any) -> bytes | None:
+        """Status line and headers; None where the length of what follows is not known."""
+        known = status in (204, 304)
+        parts = [STATUS_LINE[status]]
+        for name, value in (*self.default_headers, *headers):
+            parts += (name, b": ", value, b"\r\n")
+            if name == b"content-length":
+                known = True
+            elif name == b"connection" and value == b"close":
+                self.keep_alive = False
+        if not self.keep_alive and (b"connection", b"close") not in headers:
+            parts += (b"connection", b": ", b"close", b"\r\n")
+        parts.append(b"\r\n")
+        head = b"".join(parts)
+        if head.count(b"\n") != (len(parts) - 2) // 4 + 2:
+            raise RuntimeError("a header holds a line break")  # never sent, so that a value cannot make a header
+        return head if known else None
 
 
 class Connection(HttpToolsProtocol):
@@ -57,9 +108,36 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        """As in uvicorn, without what we do not offer (WebSockets, a root path), and with our exchange."""
         self._in_head = False
         self._met()
-        super().on_headers_complete()
+        version = self.parser.get_http_version()
+        target = httptools.parse_url(self.url)
+        path = target.path.decode("ascii")
+        self.scope["method"] = self.parser.get_method().decode("ascii")
+        self.scope["http_version"] = version
+        self.scope["path"] = unquote(path) if "%" in path else path
+        self.scope["raw_path"] = target.path
+        self.scope["query_string"] = target.query or b""
+        before = self.cycle
+        self.cycle = Exchange(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,  # no path takes a body
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
     def send_400_response(self, msg: str) -> None:
         if len(getattr(self, "url", b"")) > LONGEST_URL:  # too long for the parser of URLs, too

@@ -253,9 +253,7 @@ class Compiler:
             if not list(node.find_all(exp.Column)):
                 found.validations.append(node)
             elif not self.as_key(node, found):
-                (
-                    found.residual if list(node.find_all(exp.Placeholder)) or self.uses_join(node) else found.pushed
-                ).append(node)
+                (found.pushed if self.can_be_pushed(node) else found.residual).append(node)
         ranges = [c for c in dict.fromkeys([*found.low, *found.high]) if c not in found.equal and c not in found.many]
         preferred = next(
             (o.name for o, _ in self.order if isinstance(o, exp.Column) and o.name in ranges),
@@ -344,8 +342,9 @@ class Compiler:
         column = self.relations[self.base].column(node.name)
         return column if column is not None and not column.nullable else None
 
-    def uses_join(self, node: exp.Expr) -> bool:
-        return any(c.table in self.joins for c in node.find_all(exp.Column))
+    def can_be_pushed(self, node: exp.Expr) -> bool:
+        """Whether a predicate can be decided when publishing: it is about key columns and literals only."""
+        return node.find(exp.Placeholder) is None and all(self.key_column(c) for c in node.find_all(exp.Column))
 
     # Parameters and their types
 
@@ -614,6 +613,9 @@ def _stored(evaluator: Evaluator, node: exp.Expr, type: Type) -> str:
         return f"instant({code.source})"
     if type.name == "DATE" and code.type.is_instant:
         return f"date_of({code.source})"
+    numbers = type.is_exact and code.number is not None and code.type.scale == 0
+    if not (numbers or code.type.name == type.name or (type.is_instant and code.type.is_instant) or (type.name == "DATE" and code.type.name == "VARCHAR")):
+        raise evaluator.refuse(node, f"it is {code.type}, and the column is {type}")
     return code.source
 
 

@@ -176,3 +176,23 @@ def test_what_reads_a_broken_mart_is_not_blamed(tmp_path: Path) -> None:
         tmp_path, DECLARATIONS, {"marts/bad.sql": MARTS[0][0], "queries/q.sql": "SELECT shop, x FROM bad"}
     )
     assert [e.code for e in _errors(folder)] == ["HR0204"]
+
+
+def test_a_rule_must_be_a_condition(tmp_path: Path) -> None:
+    line = 'project.source("x", csv("x.csv"), id="id", event_time="t", columns="id BIGINT, t DATE").rule("id + 1", "r")\n'
+    (error,) = _errors(ProjectFolder(tmp_path, DECLARATIONS + line))
+    assert (error.code, "not a condition" in error.what) == ("HR0204", True)
+
+
+@pytest.mark.parametrize("where", ["day > 5", "revenue > 'x'", "mean > 'x'"])
+def test_types_that_do_not_fit_are_found_offline(tmp_path: Path, where: str) -> None:
+    sql = f"SELECT shop, day, revenue FROM good WHERE {where}"
+    (error,) = _errors(ProjectFolder(tmp_path, DECLARATIONS, {"marts/good.sql": GOOD, "queries/bad.sql": sql}))
+    assert error.code == "HR0202"
+    assert _place(error).file == "queries/bad.sql"
+
+
+def test_errors_of_declarations_come_first(tmp_path: Path) -> None:
+    line = 'project.source("x", csv("x.csv"), id="id", event_time="t", columns="id BIGINT, t DATE, amount FLOAT")\n'
+    mart = "SELECT t, sum(amount) AS amount_sum FROM x GROUP BY ALL"
+    assert _errors(ProjectFolder(tmp_path, DECLARATIONS + line, {"marts/a.sql": mart}))[0].code == "HR0105"
