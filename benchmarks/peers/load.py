@@ -10,6 +10,7 @@ import json
 import random
 import sys
 import time
+from functools import partial
 
 
 class Client(asyncio.Protocol):
@@ -56,9 +57,8 @@ async def load(port: int, seconds: float, connections: int, token: str, paths: l
     events = [asyncio.Event() for _ in range(connections)]
     loop = asyncio.get_running_loop()
     for done in events:
-        await loop.create_connection(
-            lambda done=done: Client(requests, started + seconds, times, done), "127.0.0.1", port
-        )  # type: ignore[misc]
+        client = partial(Client, requests, started + seconds, times, done)
+        await loop.create_connection(client, "127.0.0.1", port)
     await asyncio.gather(*(done.wait() for done in events))
     taken = time.perf_counter() - started
     times.sort()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -23,12 +22,6 @@ class TestFolder(InboxSuite):
 
     def withdraw(self, place: Path, name: str) -> None:
         (place / name).unlink()
-
-    def test_a_file_rests_before_it_is_listed(self, tmp_path: Path) -> None:
-        self.deliver(tmp_path, "old.csv", b"x")
-        self.deliver(tmp_path, "new.csv", b"x")
-        os.utime(tmp_path / "old.csv", (1, 1))
-        assert [f.name for f in FolderInbox(tmp_path, quiet=60).list("*.csv")] == ["old.csv"]
 
     def test_a_link_is_not_followed(self, tmp_path: Path) -> None:
         secret = tmp_path / "secret"

@@ -64,7 +64,9 @@ def sales_csv(days: int = 28) -> str:
     lines = ["sale_id,sold_at,customer,item,amount"]
     for day in range(1, days + 1):
         for c in ("c1", "c2"):
-            lines += [f"s{day}{c}{i},2024-02-{day:02d}T10:00:00Z,{c},{item},{amount(day, i)}" for i, item in enumerate(ITEMS)]
+            lines += [
+                f"s{day}{c}{i},2024-02-{day:02d}T10:00:00Z,{c},{item},{amount(day, i)}" for i, item in enumerate(ITEMS)
+            ]
     return "\n".join(lines) + "\n"
 
 

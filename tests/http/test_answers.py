@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -118,7 +119,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("question", "status", "code", "parameter"), WRONG, ids=[w[0][:60] for w in WRONG])
-def test_what_is_wrong_is_a_problem_document(site: Running, question: str, status: int, code: str, parameter: str | None) -> None:
+def test_what_is_wrong_is_a_problem_document(
+    site: Running, question: str, status: int, code: str, parameter: str | None
+) -> None:
     response = site.get(f"/v1/queries/{question}")
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
@@ -140,16 +143,17 @@ def test_a_list_comes_with_commas_or_several_times(site: Running) -> None:
     assert {row["customer"] for row in commas} == {"c1", "c2"}
 
 
-def test_a_large_answer_is_read_in_a_thread_and_is_the_same(start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_answer_is_read_in_a_thread_and_is_the_same(
+    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = f"/v1/queries/daily?customer=c1&{FEBRUARY}"
     site = start()
     quick = site.get(path).json()
     site.server._answers._quick.rows = 11
-    calls: list[object] = []
-    inner = site.server._answers._read
-    monkeypatch.setattr(site.server._answers, "_read", lambda *a: (calls.append(a), inner(*a))[1])
+    reading = Mock(side_effect=site.server._answers._read)
+    monkeypatch.setattr(site.server._answers, "_read", reading)
     assert site.get(path).json() == quick
-    assert len(calls) == 1
+    assert reading.call_count == 1
 
 
 def test_before_the_first_publication_the_answer_is_503(start: Callable[..., Running], tmp_path: Path) -> None:
@@ -166,7 +170,9 @@ def test_before_the_first_publication_the_answer_is_503(start: Callable[..., Run
     assert "Nothing published yet" in page.text
 
 
-def test_a_store_that_fails_is_503_and_says_nothing_of_itself(start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_fails_is_503_and_says_nothing_of_itself(
+    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from headrace.errors import OutsideError
 
     site = start()

@@ -10,10 +10,12 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import argon2
 import pytest
 
+from headrace.app import App
 from headrace.errors import AccessError, SettingError
 from headrace.http import auth as auth_module
 from headrace.http import credentials
@@ -72,10 +74,7 @@ def refusal(auth: Authenticator, headers: dict[bytes, bytes], address: str = "10
 
 
 def test_s1_there_is_no_default_credential(shop: ProjectFolder, tmp_path: Path) -> None:
-    app = shop.app
-    app.settings.values["serve.users"] = app.settings.values["serve.users"].__class__(
-        app.settings.values["serve.users"].setting, str(tmp_path / "none.json"), "test"
-    )
+    app = App(shop.folder, {"serve.users": str(tmp_path / "none.json")})
     with pytest.raises(AccessError) as caught:
         Server(app, host="127.0.0.1", port=0)
     assert caught.value.code == "HR0602"
@@ -210,7 +209,9 @@ def test_s5_a_file_that_is_gone_or_damaged_lets_nobody_in(auth: Authenticator, u
     assert log_in(auth, basic(USER, PASSWORD)).name == USER
 
 
-def test_s6_the_cache_is_bounded_and_holds_successes_only(auth: Authenticator, users: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s6_the_cache_is_bounded_and_holds_successes_only(
+    auth: Authenticator, users: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(auth_module, "MOST_KNOWN", 3)
     refusal(auth, basic(USER, "wrong"))
     assert not auth._known
@@ -245,7 +246,11 @@ def test_s7_logins_that_wait_for_a_core_are_few(auth: Authenticator, monkeypatch
 
     async def flood() -> list[int]:
         logins = [auth.known(basic(f"user{n}", "wrong")) for n in range(100)]
-        tasks = [asyncio.create_task(auth.verify(login, f"10.{n}.0.1")) for n, login in enumerate(logins) if isinstance(login, Login)]
+        tasks = [
+            asyncio.create_task(auth.verify(login, f"10.{n}.0.1"))
+            for n, login in enumerate(logins)
+            if isinstance(login, Login)
+        ]
         await asyncio.sleep(0)
         refused = [t for t in tasks if t.done()]
         assert len(hashing) <= max(1, (os.cpu_count() or 1) - 1)
@@ -260,8 +265,8 @@ def test_s7_logins_that_wait_for_a_core_are_few(auth: Authenticator, monkeypatch
 
 
 def test_s7_the_same_login_many_times_at_once_is_one_hash(auth: Authenticator, monkeypatch: pytest.MonkeyPatch) -> None:
-    inner, calls = auth._matches, []
-    monkeypatch.setattr(auth, "_matches", lambda *a: (calls.append(a), inner(*a))[1])
+    hashing = Mock(side_effect=auth._matches)
+    monkeypatch.setattr(auth, "_matches", hashing)
 
     async def browser() -> list[Caller]:
         login = auth.known(basic(USER, PASSWORD))
@@ -269,7 +274,7 @@ def test_s7_the_same_login_many_times_at_once_is_one_hash(auth: Authenticator, m
         return list(await asyncio.gather(*(auth.verify(login, "a") for _ in range(20))))
 
     assert {caller.name for caller in asyncio.run(browser())} == {USER}
-    assert len(calls) == 1
+    assert hashing.call_count == 1
 
 
 MALFORMED = [
@@ -291,7 +296,9 @@ def test_s8_two_authorization_headers_are_refused(site: Running) -> None:
     assert b" 400 " in answer.split(b"\r\n")[0]
 
 
-@pytest.mark.parametrize("password", ["with:colons::in it", "päßwörd with ünicode", "日本語のパスワード", " leading and trailing ", PASSWORD])
+@pytest.mark.parametrize(
+    "password", ["with:colons::in it", "päßwörd with ünicode", "日本語のパスワード", " leading and trailing ", PASSWORD]
+)
 def test_s9_colons_and_unicode_in_passwords(auth: Authenticator, users: Path, password: str) -> None:
     credentials.add_user(users, "carla", password)
     assert log_in(auth, basic("carla", password)).name == "carla"
@@ -312,14 +319,16 @@ def test_s10_plain_http_beyond_loopback_is_refused(shop: ProjectFolder, users: P
     assert "--insecure-http" in caught.value.help
 
 
-def test_s18_a_revoked_and_an_expired_key_end_at_once(auth: Authenticator, users: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s18_a_revoked_and_an_expired_key_end_at_once(
+    auth: Authenticator, users: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     token = credentials.create_key(users, "ci", ("read",), dt.timedelta(hours=1))
     headers = {b"authorization": f"Bearer {token}".encode()}
     id = token.split("_")[1]
     assert log_in(auth, headers).name == f"key:{id}"
     assert log_in(auth, {b"x-api-key": token.encode()}).name == f"key:{id}"
     now = time.time()
-    monkeypatch.setattr(auth_module.time, "time", lambda: now + 3601)
+    monkeypatch.setattr("headrace.http.auth.time.time", lambda: now + 3601)
     assert refusal(auth, headers).status == 401
     monkeypatch.undo()
     credentials.revoke_key(users, id)

@@ -47,7 +47,10 @@ def test_every_query_has_an_operation_with_an_example_and_every_error(site: Runn
                 assert {str(status) for status in PROTECTED} <= set(operation["responses"])
             if path.startswith("/v1/queries/"):
                 assert {"200", "304", "404", "503"} <= set(operation["responses"])
-                assert operation["responses"]["200"]["content"]["application/json"]["example"]["query"] == path.rsplit("/", 1)[-1]
+                assert (
+                    operation["responses"]["200"]["content"]["application/json"]["example"]["query"]
+                    == path.rsplit("/", 1)[-1]
+                )
                 assert all("example" in p for p in operation["parameters"] if "$ref" not in p)
     assert len(ids) == len(set(ids))
 
@@ -100,14 +103,22 @@ def test_s38_schemathesis_finds_nothing(start: Callable[..., Running], tmp_path:
             return 0.0
 
     site = start()
-    site.server.config.app._auth = Authenticator(site.users, throttle=Patient())
+    site.server.gateway._auth = Authenticator(site.users, throttle=Patient())
     token = credentials.create_key(site.users, "everything", ("read", "metrics"))
     command = [
         "-m", "schemathesis.cli", "run", f"{site.url}/openapi.json", "--header", f"Authorization: Bearer {token}",
         "--checks", "all", "--max-examples", "60", "--seed", "20240201", "--no-color",
     ]  # fmt: skip
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": HOOKS.stem, "PYTHONPATH": str(HOOKS.parent)}
-    done = subprocess.run([sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=110)
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+    )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert f"Tested: {len(site.get('/openapi.json').json()['paths'])}" in done.stdout
     assert "WARNINGS" not in done.stdout, done.stdout

@@ -85,7 +85,9 @@ def test_every_field_has_a_label_and_every_table_a_head(site: Running) -> None:
         assert "the same as a table follows" in (chart["aria-label"] or "")
 
 
-def test_an_error_in_a_tile_stays_in_the_tile(site: Running, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_error_in_a_tile_stays_in_the_tile(
+    site: Running, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     wrong = Elements(site.get("/pages/sales?customer=c1&from=soon&to=2024-02-03").text)
     assert wrong.text.count("parameter 'from' is 'soon'") == 2
     assert "Customer 7" in wrong.text
@@ -125,13 +127,19 @@ def test_a_table_goes_on_by_cursor(start: Callable[..., Running]) -> None:
 
 
 def test_s26_stored_values_are_text_wherever_they_are_shown(site: Running) -> None:
-    for path in ("/pages/sales", f"/pages/sales?{FEBRUARY}", "/pages/sales?customer=%3Cscript%3Ealert(2)%3C/script%3E&from=%22%3E%3Cimg%20src=x%3E&to=x"):
+    for path in (
+        "/pages/sales",
+        f"/pages/sales?{FEBRUARY}",
+        "/pages/sales?customer=%3Cscript%3Ealert(2)%3C/script%3E&from=%22%3E%3Cimg%20src=x%3E&to=x",
+    ):
         response = site.get(path)
         found = Elements(response.text)
         assert not found.named("img")
         for script in found.named("script"):
             assert script.get("type") == "application/json" or (script.get("src") or "").startswith("/static/")
-        assert not [name for _, attributes in found.tags for name in attributes if name.startswith("on") or name == "style"]
+        assert not [
+            name for _, attributes in found.tags for name in attributes if name.startswith("on") or name == "style"
+        ]
         assert NASTY["c1"] in found.text
         assert NASTY["c4"] in found.text
 
@@ -166,7 +174,9 @@ def test_numbers_are_shown_with_thousands_apart(value: Any, places: int | None, 
     assert words.number(value, places) == shown
 
 
-@pytest.mark.parametrize(("name", "shown"), [("cost_usd", "Cost USD"), ("org_id", "Org ID"), ("from", "From"), ("_", "_")])
+@pytest.mark.parametrize(
+    ("name", "shown"), [("cost_usd", "Cost USD"), ("org_id", "Org ID"), ("from", "From"), ("_", "_")]
+)
 def test_names_are_shown_as_words(name: str, shown: str) -> None:
     assert words.label(name) == shown
 
@@ -201,7 +211,9 @@ def visit(browser: Browser, site: Running) -> Iterator[Callable[..., Page]]:
 
     def open_page(path: str, *, width: int = 1280, height: int = 900, scheme: Any = "light") -> Page:
         context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, http_credentials={"username": USER, "password": PASSWORD}
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            http_credentials={"username": USER, "password": PASSWORD},
         )
         contexts.append(context)
         page = context.new_page()
@@ -304,7 +316,16 @@ def test_everything_can_be_reached_and_used_by_keyboard(visit: Callable[..., Pag
             break
         reached.append(name)
     words_seen = {name for _, name, _ in reached}
-    assert {"Skip to the content", "Sales", "API", "Use dark colours", "Apply", "Show as a table", "Customers, table", "Sales a day as CSV"} <= words_seen
+    assert {
+        "Skip to the content",
+        "Sales",
+        "API",
+        "Use dark colours",
+        "Apply",
+        "Show as a table",
+        "Customers, table",
+        "Sales a day as CSV",
+    } <= words_seen
     assert [name for _, name, outlined in reached if not outlined] == []
     page.get_by_role("button", name="Use dark colours").focus()
     page.keyboard.press("Enter")

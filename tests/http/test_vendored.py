@@ -9,12 +9,18 @@ from pathlib import Path
 import headrace.http
 
 VENDOR = Path(headrace.http.__file__).parent / "static" / "vendor"
-ROWS = re.findall(r"^\| `([^`]+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([0-9a-f]{64}) \|$", (VENDOR / "VENDORED.md").read_text(), re.MULTILINE)
+ROWS = re.findall(
+    r"^\| `([^`]+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([0-9a-f]{64}) \|$",
+    (VENDOR / "VENDORED.md").read_text(),
+    re.MULTILINE,
+)
 
 
 def test_every_vendored_file_is_listed_with_its_sum() -> None:
     listed = {name: digest for name, *_, digest in ROWS}
-    found = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in VENDOR.iterdir() if f.suffix in (".js", ".css")}
+    found = {
+        f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in VENDOR.iterdir() if f.suffix in (".js", ".css")
+    }
     assert listed == found
 
 

@@ -26,8 +26,13 @@ def status(answer: bytes) -> int:
     return int(answer.split(b" ")[1]) if answer else 0
 
 
-@pytest.mark.parametrize("drops", [[b"GET /"], [b"GET / HTTP/1.1\r\n", b"Host: x\r\n"], [b"GET / HTTP/1.1\r\nX-A: 1\r\n"] + [b"X-B: 2\r\n"] * 5])
-def test_s37_a_head_that_drips_is_cut_off(start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, drops: list[bytes]) -> None:
+@pytest.mark.parametrize(
+    "drops",
+    [[b"GET /"], [b"GET / HTTP/1.1\r\n", b"Host: x\r\n"], [b"GET / HTTP/1.1\r\nX-A: 1\r\n"] + [b"X-B: 2\r\n"] * 5],
+)
+def test_s37_a_head_that_drips_is_cut_off(
+    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, drops: list[bytes]
+) -> None:
     monkeypatch.setattr(wire, "HEAD_WITHIN", 0.4)
     site = start()
     with socket.create_connection(("127.0.0.1", site.port), timeout=10) as connection:
@@ -49,25 +54,39 @@ def test_s37_a_head_that_drips_is_cut_off(start: Callable[..., Running], monkeyp
         assert 0.3 < time.monotonic() - began < 5
 
 
-def test_s37_a_connection_that_says_nothing_is_closed(start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s37_a_connection_that_says_nothing_is_closed(
+    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(wire, "HEAD_WITHIN", 0.3)
     assert start().raw(b"") == b""
 
 
-def test_s37_the_deadline_holds_for_later_requests_too(start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s37_the_deadline_holds_for_later_requests_too(
+    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(wire, "HEAD_WITHIN", 0.3)
     answer = start().raw(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\nGET /health/live HTTP/1.1\r\nHo")
     assert status(answer) == 200
     assert b"HTTP/1.1 408 " in answer or answer.count(b"HTTP/1.1") == 1
 
 
-@pytest.mark.parametrize("head", [b"GET /" + b"a" * 100_000, b"GET / HTTP/1.1\r\nX: " + b"a" * 100_000, b"GET / HTTP/1.1\r\n" + b"X: 1\r\n" * 20_000])
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /" + b"a" * 100_000,
+        b"GET / HTTP/1.1\r\nX: " + b"a" * 100_000,
+        b"GET / HTTP/1.1\r\n" + b"X: 1\r\n" * 20_000,
+    ],
+)
 def test_s37_a_head_without_end_is_431(site: Running, head: bytes) -> None:
     assert status(site.raw(head)) in (431, 400)
 
 
 def test_s37_a_url_of_100_000_characters_is_refused(site: Running) -> None:
-    assert status(site.raw(b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")) in (414, 431)
+    assert status(site.raw(b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")) in (
+        414,
+        431,
+    )
 
 
 def test_s37_connections_are_bounded(start: Callable[..., Running]) -> None:
@@ -105,7 +124,9 @@ def test_two_requests_in_one_packet_are_two_answers(site: Running) -> None:
 def serving(shop: ProjectFolder, *arguments: str, users: Path) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "HEADRACE_SERVE__USERS": str(users)}
     command = [sys.executable, "-m", "headrace", "--project", str(shop.folder), *arguments]
-    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def test_the_verbs_make_users_and_keys_and_serve_until_told_to_stop(shop: ProjectFolder, tmp_path: Path) -> None:
@@ -121,7 +142,9 @@ def test_the_verbs_make_users_and_keys_and_serve_until_told_to_stop(shop: Projec
     assert (added.returncode, password.strip() in error) == (0, False)
     given = serving(shop, "user", "add", "bob", "--password-stdin", users=users)
     assert given.communicate("a long password\n", timeout=30) == ("", "")
-    token, _ = serving(shop, "key", "create", "ci", "--scope", "read,metrics", "--expires", "90d", users=users).communicate(timeout=30)
+    token, _ = serving(
+        shop, "key", "create", "ci", "--scope", "read,metrics", "--expires", "90d", users=users
+    ).communicate(timeout=30)
 
     server = serving(shop, "serve", "--port", "0", users=users)
     assert server.stderr is not None

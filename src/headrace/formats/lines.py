@@ -121,7 +121,8 @@ class _Inspector:
         # A run of 16 digits shows in every fourth byte as a run of 4, whatever its place.
         if self.exact and b"0000" in chunk[::4].translate(DIGITS):
             patterns.append(self.long)
-        if self.text and (b"[" in chunk or chunk.count(b"{") > len(lines)):
+        # One brace at the start of a line and no other, nor a bracket: then nothing is nested.
+        if self.text and (b"[" in chunk or chunk.count(b"{") > (pc.sum(pc.starts_with(lines, "{")).as_py() or 0)):
             patterns.append(self.nested)
         if b"\\" in chunk and b"\\u0000" in chunk:
             patterns.append(r"\\u0000")

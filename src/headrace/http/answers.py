@@ -96,7 +96,9 @@ class Answers:
         given = _given(query_string)
         for parameter, value in given.items():
             if value == "":  # not the same as none: an unset variable of a caller must not ask for everything
-                raise ParameterError("HR0502", f"parameter '{parameter}' is empty", parameter=parameter, help="leave it out")
+                raise ParameterError(
+                    "HR0502", f"parameter '{parameter}' is empty", parameter=parameter, help="leave it out"
+                )
         cursor = given.pop("cursor", None)
         values = self._values(query, given)
         if none_match is not None and form.timeless:

@@ -144,7 +144,7 @@ class Site:
             raise NotFoundError("HR0606", "no such file")
         body, media_type, tag = found
         headers = {"etag": tag, "cache-control": "no-cache"}
-        if "v" in request.query_params:
+        if request.query_params.get("v") == tag.strip('"'):
             headers["cache-control"] = "public, max-age=31536000, immutable"
         if tag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)

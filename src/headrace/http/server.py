@@ -99,7 +99,7 @@ class Server(uvicorn.Server):
         self._auth = auth or Authenticator(file, noted=(meter or Uncounted()).login)
         self._log = AccessLog() if settings["serve.access_log"] else None
         site = Site(self._answers, meter)
-        gateway = Gateway(
+        self.gateway = Gateway(
             site.application(),
             self._answers,
             self._auth,
@@ -111,7 +111,7 @@ class Server(uvicorn.Server):
         connection: Any = type("BoundedConnection", (Connection,), {"most": settings["serve.connections"]})
         proxies = str(settings["serve.proxies"])
         config = uvicorn.Config(
-            gateway,
+            self.gateway,
             http=connection,
             ws="none",
             lifespan="off",

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 from urllib.parse import unquote
 
-import httptools
+import httptools  # boundary: the parser of uvicorn's connection, which this file is a kind of
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
@@ -119,7 +119,7 @@ class Connection(HttpToolsProtocol):
         self.scope["path"] = unquote(path) if "%" in path else path
         self.scope["raw_path"] = target.path
         self.scope["query_string"] = target.query or b""
-        before = self.cycle
+        before: RequestResponseCycle | None = self.cycle
         self.cycle = Exchange(
             scope=self.scope,
             transport=self.transport,

@@ -89,11 +89,12 @@ class EngineSuite:
         sql = (
             "SELECT CAST('-99999999999999999999999999999999999999' AS DECIMAL(38,0)) AS big, CAST('0.1' AS DECIMAL(18,4)) AS money, "
             "TIMESTAMPTZ '2024-02-29 23:59:59.999999Z' AS moment, DATE '0001-01-01' AS day, ['b', NULL, 'a'] AS many, 0.1::DOUBLE AS f, "
-            "CAST('-9223372036854775808' AS BIGINT) AS low, 'ü\U0001f30a' AS t, NULL::VARCHAR AS nothing, 'a\\0b'::BLOB AS bytes"
+            "CAST('-9223372036854775808' AS BIGINT) AS low, 'ü\U0001f30a' AS t, NULL::VARCHAR AS nothing, 'a\\x00b'::BLOB AS bytes"
         )
         path = str(tmp_path / "x.parquet")
         engine.write(sql, path)
-        assert engine.rows(f"SELECT * FROM {engine.scan([path], [])}") == engine.rows(sql)
+        exact = "SELECT * REPLACE (CAST(moment AS VARCHAR) AS moment) FROM"
+        assert engine.rows(f"{exact} {engine.scan([path], [])}") == engine.rows(f"{exact} ({sql})")
 
     def test_scanning_no_files_gives_no_rows_of_the_columns(self) -> None:
         engine = self.make()

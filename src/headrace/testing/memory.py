@@ -47,8 +47,8 @@ class MemoryLake:
         transactions: Mapping[str, int] | None = None,
     ) -> int:
         with self._lock:
-            newest = self.snapshot(table)
-            if (newest.version if newest else None) != (base.version if base else None):
+            known = self._versions.get(table, [])
+            if (known[-1].version if known else None) != (base.version if base else None):
                 raise ConflictError("HR0404", f"{table} changed while it was being written", help="headrace run")
             versions, ends = self._versions.setdefault(table, []), self._ends.setdefault(table, [])
             ends.append({**(ends[-1] if ends else {}), **(transactions or {})})

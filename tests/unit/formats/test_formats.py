@@ -275,6 +275,8 @@ def test_nested_values_nul_and_depth() -> None:
     assert errors('{"a": {"x": 1}}') == ["a is an object or a list, not text"]
     assert errors('{"a" :\t[]}') == ["a is an object or a list, not text"]
     assert errors('{"a": "{[", "b": [1], "i": 5}') == [None]
+    for other in ("", "no json", "\udcff"):  # a line without a brace must not hide one that has two
+        assert errors(f'{other}\n{{"a": {{"x": 1}}}}\n')[-1] == "a is an object or a list, not text"
     assert errors('{"a": "\\u0000"}') == ["contains a NUL character"]
     assert errors('{"b": "\\u0000", "a": "\\\\u0000"}') == [None]
     assert errors('{"a": %s}' % ("[" * 10_000 + "]" * 10_000)) == ["nested too deeply"]

@@ -1,0 +1,518 @@
+"""The seam, simulated: the product's own run, publish, rollback, vacuum and answer over a store that loses, delays and
+reorders writes, with runs that are killed, fail, or go on as zombies, and readers that are slower than all of them.
+
+One schedule is one seed. Every actor is a thread that runs only while the schedule lets it, from one call of a port to
+the next, so that a seed always gives the same story.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headrace.errors import ConflictError, HeadraceError, NotReadyError, OutsideError
+from headrace.flow.answer import POINTER, Reader
+from headrace.flow.housekeeping import Housekeeping
+from headrace.flow.refine import CONTRACT
+from headrace.flow.rollback import rollback
+from headrace.flow.run import Batch
+from headrace.model.project import LoadedProject
+from headrace.model.run import Run
+from headrace.model.serving import ServingTable
+from headrace.ports import Engine, Lake, Observer, Snapshot
+from headrace.seam import generation as generations
+from headrace.seam import pointer as pointers
+from headrace.testing.memory import MemoryLake
+
+Row = tuple[Any, ...]
+SHOPS = ("a", "b", "c")
+DECLARATIONS = """from headrace import Project, csv
+project = Project("simulated")
+project.source("sales", csv("sales_*.csv"), id="id", event_time="sold", columns="id BIGINT, sold TIMESTAMP NOT NULL, shop VARCHAR NOT NULL, amount BIGINT NOT NULL")
+"""
+FILES = {
+    "project.py": DECLARATIONS,
+    "marts/by_shop.sql": "SELECT shop, sum(amount) AS revenue, count(*) AS receipts FROM sales GROUP BY ALL",
+    "queries/total.sql": "SELECT measure(revenue) AS revenue, measure(receipts) AS receipts FROM by_shop",
+}
+DETAIL = {"queries/detail.sql": "SELECT revenue, receipts FROM by_shop WHERE shop = $shop"}
+"""A query that some runs have not: its table comes and goes."""
+
+
+class KilledError(BaseException):
+    """Raised in an actor that is dead, at whatever it touches next."""
+
+
+class WrongError(AssertionError):
+    """An answer that no published generation gives."""
+
+
+class _Actor:
+    """A thread that runs only between ``step`` and the next ``point``."""
+
+    def __init__(self, name: str, work: Callable[[], Any]) -> None:
+        self.name = name
+        self.dead = self.done = False
+        self.error: BaseException | None = None
+        self._go, self._back = threading.Lock(), threading.Lock()
+        self._go.acquire()
+        self._back.acquire()
+        self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
+        self._thread.start()
+
+    def _run(self, work: Callable[[], Any]) -> None:
+        self._go.acquire()
+        _here.actor = self
+        try:
+            if not self.dead:
+                work()
+        except BaseException as error:  # noqa: BLE001 - judged by the schedule
+            self.error = error
+        self.done = True
+        self._back.release()
+
+    def step(self) -> None:
+        """Lets the actor run to its next point, or its end."""
+        if not self.done:
+            self._go.release()
+            self._back.acquire()
+
+    def finish(self) -> None:
+        while not self.done:
+            self.step()
+
+    def kill(self) -> None:
+        self.dead = True
+        self.finish()
+
+    def point(self) -> None:
+        self._back.release()
+        self._go.acquire()
+        if self.dead:
+            raise KilledError
+
+
+_here = threading.local()
+
+
+def point() -> None:
+    """Where the schedule may go on with somebody else; nothing outside of an actor."""
+    actor: _Actor | None = getattr(_here, "actor", None)
+    if actor is not None:
+        if actor.dead:
+            raise KilledError
+        actor.point()
+
+
+class ReplicatedStore:
+    """Three replicas, last write by generation wins; a write is acknowledged by two, a read asks two, one after the
+    other. Writes get lost or arrive late, also when long superseded; an acknowledgement may be lost, and is waited for
+    by writing again. The control rows are linearizable, as light-weight transactions are."""
+
+    def __init__(self, rnd: random.Random) -> None:
+        self.rnd = rnd
+        self.rows: list[dict[tuple[str, Row], Row]] = [{} for _ in range(3)]
+        self.tables: set[str] = set()
+        self.late: list[tuple[int, tuple[str, Row], Row]] = []
+        self.controls: dict[str, str] = {}
+        self.pointers: list[int] = [0]
+        """Every generation that the pointer has named, in order."""
+        self.failing = 0.0
+
+    def compare_and_set(self, name: str, old: str | None, new: str) -> bool:
+        point()
+        done = self.controls.get(name) == old
+        if done:
+            self.write_control(name, new)
+        point()
+        return done
+
+    def write_control(self, name: str, value: str) -> None:
+        self.controls[name] = value
+        if name == POINTER:
+            number = pointers.read(value).generation
+            if number != self.pointers[-1]:
+                self.pointers.append(number)
+
+    def control(self, name: str) -> str | None:
+        point()
+        return self.controls.get(name)
+
+    def set_control(self, name: str, value: str) -> None:
+        point()
+        self.write_control(name, value)
+
+    def create(self, table: ServingTable) -> None:
+        point()
+        self.tables.add(table.name)
+
+    def put(self, table: ServingTable, rows: Iterable[Row]) -> int:
+        count = 0
+        for row in rows:
+            while not self.send(table, row):
+                pass
+            count += 1
+        return count
+
+    def send(self, table: ServingTable, row: Row) -> bool:
+        """One try to write a row; whether two replicas said that they have it."""
+        point()
+        if table.name not in self.tables:
+            raise OutsideError("HR0407", f"no table {table.name}")
+        if self.rnd.random() < self.failing:
+            raise OutsideError("HR0407", "the store is away")
+        key = (table.name, (*row[: len(table.key)], row[-2]))
+        received = 0
+        for replica in range(3):
+            luck = self.rnd.random()
+            if luck < 0.7:
+                self.apply(replica, key, row)
+                received += 1
+            elif luck < 0.9:
+                self.late.append((replica, key, row))
+        return received >= 2 and self.rnd.random() < 0.85
+
+    def apply(self, replica: int, key: tuple[str, Row], row: Row) -> None:
+        known = self.rows[replica].get(key)
+        if known is None or row[-1] > known[-1]:
+            self.rows[replica][key] = row
+
+    def drift(self) -> None:
+        """One late write arrives."""
+        if self.late:
+            self.apply(*self.late.pop(self.rnd.randrange(len(self.late))))
+
+    def fetch(
+        self,
+        table: ServingTable,
+        partition: Row,
+        bounds: tuple[Any, bool, Any, bool] = (None, True, None, True),
+        *,
+        reverse: bool = False,
+        after: Row | None = None,
+        limit: int | None = None,
+    ) -> Sequence[Row]:
+        found: dict[Row, Row] = {}
+        for replica in self.rnd.sample(range(3), 2):
+            point()
+            if table.name not in self.tables:
+                raise OutsideError("HR0407", f"no table {table.name}")
+            for (name, key), row in self.rows[replica].items():
+                if name == table.name and key[: len(partition)] == partition and (key not in found or row[-1] > found[key][-1]):
+                    found[key] = row
+        return [found[key] for key in sorted(found)]
+
+    def moment(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def drop(self, table: str) -> None:
+        point()
+        self.tables.discard(table)
+        for replica in self.rows:
+            for key in [key for key in replica if key[0] == table]:
+                del replica[key]
+        self.late = [write for write in self.late if write[1][0] != table]
+
+    def physical(self) -> Sequence[str]:
+        point()
+        return sorted(self.tables)
+
+
+class _Lake(MemoryLake):
+    """A lake whose commits and snapshots are points, and which is away at times."""
+
+    rnd = random.Random()
+    failing = 0.0
+
+    def snapshot(self, table: str, version: int | None = None) -> Snapshot | None:
+        point()
+        return super().snapshot(table, version)
+
+    def commit(
+        self, table: str, add: Sequence[tuple[str, int]], *, keep: Sequence[str] | None, base: Snapshot | None, transactions: Mapping[str, int] | None = None
+    ) -> int:
+        point()
+        if getattr(_here, "actor", None) is not None and self.rnd.random() < self.failing:
+            raise OutsideError("HR0407", "the lake is away")
+        return super().commit(table, add, keep=keep, base=base, transactions=transactions)
+
+
+class _LazyEngine:
+    """Makes a view when a statement first reads it: most views of a run of the simulator are never read."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._views: dict[str, str] = {}
+        self.scan, self.offer = engine.scan, engine.offer
+
+    def define(self, name: str, sql: str) -> None:
+        self._views[name] = sql
+
+    def keep(self, name: str, sql: str) -> None:
+        self._engine.keep(name, self._ready(sql))
+
+    def rows(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
+        return self._engine.rows(self._ready(sql), values)
+
+    def batches(self, sql: str, size: int = 10_000) -> Iterator[list[Row]]:
+        return self._engine.batches(self._ready(sql), size)
+
+    def write(self, sql: str, path: str) -> int:
+        return self._engine.write(self._ready(sql), path)
+
+    def _ready(self, sql: str) -> str:
+        for name in dict.fromkeys(re.findall(r"\w+", re.sub(r"'[^']*'", "", sql))):
+            if name in self._views:
+                self._engine.define(name, self._ready(self._views.pop(name)))
+        return sql
+
+
+@dataclass
+class Outside:
+    """What a schedule borrows: two projects that differ by one query, engines, an observer, a folder for files."""
+
+    with_detail: LoadedProject
+    without_detail: LoadedProject
+    make_engine: Callable[[], Engine]
+    observer: Observer
+    folder: Path
+    idle: list[Engine] = field(default_factory=list)
+    number: Iterator[int] = field(default_factory=itertools.count)
+
+    @contextmanager
+    def engine(self) -> Iterator[Engine]:
+        engine = self.idle.pop() if self.idle else self.make_engine()
+        try:
+            yield _LazyEngine(engine)  # type: ignore[misc]
+        finally:
+            self.idle.append(engine)
+
+
+class Schedule:
+    """One seed's story. ``run`` raises WrongError where an answer is wrong."""
+
+    def __init__(self, seed: int, outside: Outside) -> None:
+        self.seed = seed
+        self.rnd = random.Random(seed)
+        self.outside = outside
+        self.store = ReplicatedStore(self.rnd)
+        self.lake = _Lake(outside.folder / str(next(outside.number)))
+        self.lake.rnd = self.rnd
+        self.store.failing = self.rnd.choice([0, 0.02, 0.1])
+        self.lake.failing = self.rnd.choice([0, 0, 0.03])
+        self.reader = Reader(outside.with_detail, self.store)
+        self.contract = 1
+        self.landed: list[tuple[str, int]] = []
+        """(shop, amount) of everything that ever landed."""
+        self.records: dict[int, list[tuple[str, int]]] = {1: []}
+        """What silver holds under each contract, by offset."""
+        self.patience = self.rnd.choice([0.46, 0.6, 0.8])
+        """Below this, readers go on; the more seldom they do, the more happens under them."""
+        self.runs: list[_Actor] = []
+        self.zombies: list[_Actor] = []
+        self.readers: list[_Actor] = []
+        self.counts: Counter[str] = Counter()
+
+    # What the world does
+
+    def land(self) -> None:
+        """Silver gets more records, or is judged by another contract, so that some of them go or return."""
+        known = self.records[self.contract]
+        base = self.lake.snapshot("silver/sales")
+        if known and self.rnd.random() < 0.3:
+            self.contract += 1
+            shops = self.rnd.sample(SHOPS, self.rnd.choice([1, 2, 3, 3]))
+            before = list(self.records.values())[-self.rnd.choice([1, 2, 2, 3]) :][0]
+            again = self.rnd.random() < 0.5
+            self.records[self.contract] = list(before) if again else [record for record in self.landed if record[0] in shops]
+            self.counts["judged anew"] += 1
+            self._commit(self.records[self.contract], 0, base, whole=True)
+        else:
+            new = [(self.rnd.choice(SHOPS), self.rnd.randint(1, 99)) for _ in range(self.rnd.randint(1, 3))]
+            known += new
+            self.landed += new
+            self._commit(new, len(known) - len(new), base, whole=False)
+
+    def _commit(self, records: list[tuple[str, int]], first: int, base: Snapshot | None, *, whole: bool) -> None:
+        rows = ", ".join(f"({first + i}, '{shop}', {amount})" for i, (shop, amount) in enumerate(records)) or "(0, '', 0)"
+        sql = (
+            f"SELECT '' AS _file, o AS _row, 'sales' AS _lane, o::BIGINT AS _offset, now() AS _landed_at, o::BIGINT AS id, TIMESTAMP '2024-01-01' AS sold, "
+            f"s AS shop, a::BIGINT AS amount, 'clean' AS _verdict, NULL::VARCHAR[] AS _reasons, NULL::VARCHAR[] AS _flags, "
+            f"NULL::STRUCT(\"column\" VARCHAR, reason VARCHAR, before VARCHAR, after VARCHAR)[] AS _repairs FROM (VALUES {rows}) AS t(o, s, a)"
+            + ("" if records else " WHERE false")
+        )
+        path = self.lake.new_file("silver/sales")
+        with self.outside.engine() as engine:
+            count = engine.write(sql, path)
+        ends = {"sales": first + len(records), CONTRACT: self.contract}
+        self.lake.commit("silver/sales", [(path, count)], keep=() if whole else None, base=base, transactions=ends)
+
+    def start_run(self) -> None:
+        project = self.outside.with_detail if self.rnd.random() < 0.7 else self.outside.without_detail
+        full = self.rnd.random() < 0.1
+
+        def work() -> None:
+            with self.outside.engine() as engine:
+                batch = Batch(project, _no_inbox, self.lake, engine, self.store, self.outside.observer)  # type: ignore[arg-type]
+                batch.generate(Run(""), full=full, refit=False)
+
+        self.runs.append(_Actor("run", work))
+
+    def start_rollback(self) -> None:
+        self.runs.append(_Actor("rollback", lambda: rollback(self.store)))
+
+    def start_reader(self) -> None:
+        shop = self.rnd.choice([*SHOPS, None, None])
+        self.readers.append(_Actor("reader", lambda: self.read(shop)))
+
+    def vacuum(self) -> None:
+        """Under the lock, so while nobody else runs."""
+        with self.outside.engine() as engine:
+            try:
+                Housekeeping(self.outside.with_detail, self.lake, engine, self.reader).vacuum(0)
+            except NotReadyError:
+                return  # nothing was published yet
+        self.counts["vacuum"] += 1
+
+    # What must hold
+
+    def read(self, shop: str | None) -> None:
+        """Asks a question and compares the answer with the generation that it says it is of."""
+        first = len(self.store.pointers) - 1
+        try:
+            answer = self.reader.answer("total", {}) if shop is None else self.reader.answer("detail", {"shop": shop})
+        except NotReadyError as error:
+            self.counts[error.code] += 1
+            return
+        self.counts["answers"] += 1
+        named = self.store.pointers[first:]
+        if answer.generation not in named:
+            raise WrongError(f"answered from generation {answer.generation}, while the pointer went through {named}")
+        wanted = self.expected(answer.generation, shop)
+        if answer.rows != wanted:
+            raise WrongError(f"generation {answer.generation}, {shop or 'total'}: {answer.rows} for {wanted}; pointer {self.store.controls[POINTER]}")
+
+    def expected(self, number: int, shop: str | None) -> list[Row]:
+        generation = generations.read(self.store.controls[generations.control_name(number)])
+        known = self.records.get(generation.contracts.get("sales", 0), [])[: generation.cut.get("sales", 0)]
+        amounts = [amount for where, amount in known if shop in (None, where)]
+        return [(sum(amounts), len(amounts))] if amounts else [(None, None)] if shop is None else []
+
+    # The schedule
+
+    def run(self) -> Counter[str]:
+        try:
+            for _ in range(self.rnd.randint(150, 450)):
+                self.step()
+                self.judge()
+            self.end()
+        finally:
+            for actor in (*self.runs, *self.zombies, *self.readers):
+                actor.kill()
+        return self.counts
+
+    def step(self) -> None:
+        luck = self.rnd.random()
+        active = [actor for actor in self.runs if not actor.done]
+        runs = [actor for actor in active if actor.name == "run"]
+        if luck < 0.05:
+            self.land()
+        elif luck < 0.12:
+            if len(runs) < 2:
+                self.start_run()
+        elif luck < 0.15:
+            if runs:
+                self.stop(self.rnd.choice(runs))
+        elif luck < 0.17:
+            self.start_rollback()
+        elif luck < 0.175:
+            if not active and not self.zombies:
+                self.vacuum()
+        elif luck < 0.28:
+            if len(self.readers) < 5:
+                self.start_reader()
+        elif luck < 0.31:
+            self.store.drift()
+        elif luck < 0.36:
+            if self.zombies:
+                self.rnd.choice(self.zombies).step()
+        elif luck < 0.41:
+            self.judge_all()
+        elif luck < self.patience:
+            if self.readers:
+                self.rnd.choice(self.readers).step()
+        elif active:
+            actor = self.rnd.choice(active)
+            for _ in range(self.rnd.choice([1, 1, 3, 10, 40])):
+                actor.step()
+
+    def stop(self, run: _Actor) -> None:
+        """Kills a run, or leaves it to wake up when nobody expects it any more."""
+        self.runs.remove(run)
+        if self.rnd.random() < 0.6:
+            run.kill()
+            self.counts["killed"] += 1
+        else:
+            self.zombies.append(run)
+            self.counts["zombies"] += 1
+
+    def judge(self) -> None:
+        """Raises what an actor that ended must not have raised."""
+        for actors in (self.runs, self.zombies, self.readers):
+            for actor in [a for a in actors if a.done]:
+                actors.remove(actor)
+                if isinstance(actor.error, (ConflictError, OutsideError)) and actor.name != "reader":
+                    self.counts[f"{actor.name} {actor.error.code}"] += 1
+                elif actor.error is None:
+                    self.counts[actor.name] += 1
+                elif not isinstance(actor.error, KilledError):
+                    raise actor.error
+
+    def end(self) -> None:
+        """All faults end; one clean run; then everything is there, and stays so when the zombies have had their say."""
+        self.store.failing = self.lake.failing = 0
+        for actor in (*self.runs, *self.readers):
+            actor.finish()
+        self.judge()
+        self.land()
+        with self.outside.engine() as engine:
+            batch = Batch(self.outside.with_detail, _no_inbox, self.lake, engine, self.store, self.outside.observer)  # type: ignore[arg-type]
+            batch.generate(Run(""), full=False, refit=False)
+        newest = self.reader.generation(self.reader.pointer().generation)
+        if (newest.cut.get("sales"), newest.contracts.get("sales")) != (len(self.records[self.contract]), self.contract):
+            raise WrongError(f"a clean run did not count everything: {newest}")
+        self.judge_all()
+        for zombie in self.zombies:
+            zombie.finish()
+        while self.store.late:
+            self.store.drift()
+        self.judge()
+        self.judge_all()
+
+    def judge_all(self) -> None:
+        for shop in (*SHOPS, None):
+            self.read(shop)
+
+
+_no_inbox: Lake | None = None
+
+
+def simulate(seeds: Iterable[int], outside: Outside) -> tuple[dict[int, BaseException], Counter[str]]:
+    """What went wrong by seed, and how often each thing happened in all."""
+    wrong: dict[int, BaseException] = {}
+    counts: Counter[str] = Counter()
+    for seed in seeds:
+        schedule = Schedule(seed, outside)
+        try:
+            counts += schedule.run()
+        except (WrongError, HeadraceError, LookupError, ValueError, TypeError) as error:
+            wrong[seed] = error
+    return wrong, counts
