@@ -154,6 +154,11 @@ def run_command(command: Sequence[str], *, environment: Mapping[str, str] | None
             errors.seek(0)
             told = errors.read().decode(errors="replace")
             raise SystemExit(f"{' '.join(command)} failed ({process.returncode}):\n{told[-4000:]}")
+    print(
+        f"{seconds:8.2f} s  {peak.cpu:7.2f} s cpu  {peak.rss_mb:5d} MB  {' '.join(command[2:])}",
+        file=sys.stderr,
+        flush=True,
+    )
     last = output.decode().strip().splitlines()[-1:]
     return Ran(seconds, peak.cpu, peak.rss_mb, json.loads(last[0]) if last and last[0].startswith("{") else {})
 
