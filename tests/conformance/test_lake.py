@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from headrace.adapters.delta_lake import DeltaLake
 from headrace.adapters.duckdb_engine import DuckDBEngine
 from headrace.ports import Engine, Lake
@@ -32,5 +30,5 @@ class TestMemory(LakeSuite):
     def engine(self) -> Engine:
         return ENGINE
 
-    @pytest.mark.skip(reason="a lake in memory is of one process")
-    def test_of_processes_with_one_base_one_wins(self, tmp_path: Path) -> None: ...
+    # A lake in memory is of one process: what several of them do is not asked of it.
+    test_of_processes_with_one_base_one_wins = None  # type: ignore[assignment]

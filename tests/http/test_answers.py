@@ -106,6 +106,7 @@ WRONG = [
     (f"daily?customer=c1&customer=c2&{FEBRUARY}", 400, "HR0502", "customer"),
     (f"daily?customer=%ff&{FEBRUARY}", 400, "HR0502", ""),
     (f"daily?customer=a%00b&{FEBRUARY}", 400, "HR0502", "customer"),
+    ("customers?limit=", 400, "HR0502", "limit"),
     ("customers?limit=0", 400, "HR0502", "limit"),
     ("customers?limit=10001", 400, "HR0502", "limit"),
     ("customers?limit=1e3", 400, "HR0502", "limit"),

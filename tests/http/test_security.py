@@ -131,6 +131,14 @@ def test_s24_a_request_cannot_write_lines_of_the_log(start: Callable[..., Runnin
         assert set(json.loads(line)) >= {"at", "id", "who", "method", "path", "status", "ms", "bytes", "address"}
 
 
+def test_s24_nor_can_what_a_proxy_says_of_its_client(start: Callable[..., Running]) -> None:
+    site = start(**{"serve.proxies": "127.0.0.1"})
+    site.raw(b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 1.2.3.4\x85{}\r\nConnection: close\r\n\r\n")
+    _wait_for(lambda: "\n" in site.log.getvalue())
+    assert site.log.getvalue().isascii()
+    assert json.loads(site.log.getvalue())["address"].startswith("1.2.3.4")
+
+
 def test_s39_no_secret_is_in_logs_answers_files_or_representations(
     start: Callable[..., Running], capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -81,7 +81,7 @@ def _line(
 ) -> Line:
     when = dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="milliseconds")
     sent = path[:LONGEST_PATH].decode("ascii", "backslashreplace")
-    return Line(when, id, _ascii(who), address, method, sent, status, round(ms, 3), size, code, rows)
+    return Line(when, id, who, _ascii(address), method, sent, status, round(ms, 3), size, code, rows)
 
 
 def _ascii(text: str) -> str:
