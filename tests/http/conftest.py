@@ -38,6 +38,7 @@ customers = project.reference("customers", csv("customers.csv"), key="customer",
 project.page("Sales", number("total", y="amount", title="All sales", unit="EUR"), line("daily", x="day", y="amount", by="item", title="Sales a day", unit="EUR"),
     bar("top_items", x="item", y="amount"), table("customers", title="Customers"))
 project.page("<b>Odd</b> {{ 7*7 }}", table("daily", title="<i>tile</i>"), table("several"), customer="nobody at all")
+project.page("Items", bar("of_item", x="customer", y="amount"))
 """
 FILES = {
     "marts/daily_sales.sql": """-- Sales by customer, UTC day and item.
@@ -53,6 +54,10 @@ GROUP BY item ORDER BY amount DESC, item LIMIT $limit""",
     "queries/total.sql": "-- Everything ever sold.\nSELECT sum(amount) AS amount, sum(sales) AS sales FROM daily_sales",
     "queries/several.sql": """-- Sales of several customers.
 SELECT customer, day, item, amount FROM daily_sales WHERE customer IN $customers AND day BETWEEN $from AND $to ORDER BY customer, day, item LIMIT $limit""",
+    "queries/items.sql": """-- What was sold of each item, to whom.
+SELECT item, customer, sum(amount) AS amount FROM daily_sales GROUP BY item, customer ORDER BY item, customer""",
+    "queries/of_item.sql": """-- Who bought an item.
+SELECT customer, sum(amount) AS amount FROM daily_sales WHERE item = $item GROUP BY customer ORDER BY customer""",
     "queries/recent.sql": """-- One customer's sales that are not of the future.
 SELECT day, item, amount FROM daily_sales WHERE customer = $customer AND day <= CAST($now AS DATE) ORDER BY day, item""",
 }

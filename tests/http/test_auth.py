@@ -286,7 +286,9 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("header", MALFORMED, ids=[repr(h[:24]) for h in MALFORMED])
-def test_s8_malformed_and_oversized_credentials_are_401_without_a_hash(auth: Authenticator, header: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s8_malformed_and_oversized_credentials_are_401_without_a_hash(
+    auth: Authenticator, header: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(auth, "_matches", lambda *_: pytest.fail("hashed"))
     found = refusal(auth, {b"authorization": header})
     assert (found.status, found.code, found.headers) == (401, "HR0602", CHALLENGES)

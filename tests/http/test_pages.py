@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headrace.http import charts, words
-from tests.http.conftest import NASTY, PASSWORD, USER, Running
+from tests.http.conftest import ITEMS, NASTY, PASSWORD, USER, Running
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -73,6 +73,13 @@ def test_first_values_come_from_the_newest_data_and_the_project_s_own_lists(site
     options = found.named("option")
     assert len(options) == 35
     assert "Customer 7 (d007)" in found.text
+
+
+def test_a_second_column_is_a_name_only_where_a_value_stands_once(site: Running) -> None:
+    found = Elements(site.get("/pages/items").text)
+    assert [o["value"] for o in found.named("option")] == sorted(ITEMS, key=str.casefold)
+    assert "apple (" not in found.text
+    assert "(apple)" not in found.text
 
 
 def test_every_field_has_a_label_and_every_table_a_head(site: Running) -> None:

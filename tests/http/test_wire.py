@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -182,7 +182,9 @@ def test_a_port_in_use_is_said_plainly(shop: ProjectFolder, site: Running) -> No
     assert "--port" in caught.value.help
 
 
-def test_a_header_that_holds_a_line_break_is_never_sent(start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_header_that_holds_a_line_break_is_never_sent(
+    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
     site = start()
     monkeypatch.setattr(site.server._answers, "_tag", lambda *_: b'"x"\r\nset-cookie: a=b')
     response = site.get("/v1/queries/total")
@@ -191,7 +193,9 @@ def test_a_header_that_holds_a_line_break_is_never_sent(start: Callable[..., Run
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_whole_response_is_one_write(start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+def test_a_whole_response_is_one_write(
+    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
     site = start()
     written: list[bytes] = []
     inner = wire.Connection.connection_made
@@ -209,7 +213,9 @@ def test_a_whole_response_is_one_write(start: Callable[..., Running], monkeypatc
         def __getattr__(self, name: str) -> Any:
             return getattr(self._transport, name)
 
-    monkeypatch.setattr(wire.Connection, "connection_made", lambda self, transport: inner(self, Recorded(transport)))
+    monkeypatch.setattr(
+        wire.Connection, "connection_made", lambda self, transport: inner(self, cast("Any", Recorded(transport)))
+    )
     assert site.request(method, "/v1/queries/total").status_code == 200
     assert len(written) == 1
     assert (b'"rows"' in written[0]) == (method == "GET")

@@ -85,5 +85,5 @@ def _line(
 
 
 def _ascii(text: str) -> str:
-    """Unicode has line breaks that JSON does not escape."""
+    """Behind a proxy an address is what the proxy says, and Unicode has line breaks that JSON does not escape."""
     return text if text.isascii() else text.encode("ascii", "backslashreplace").decode()

@@ -153,11 +153,14 @@ async def _choices(answers: Answers, query: Query, parameter: Parameter) -> tupl
         )
     except HeadraceError:
         return ()  # the tiles will say what is wrong
-    named = len(listing.columns) > 1 and listing.columns[1].type.name == "VARCHAR"
-    unique: dict[str, str] = {}
-    for row in answer.rows:
-        if row[0] is not None:
-            unique.setdefault(str(row[0]), f"{row[1]} ({row[0]})" if named and row[1] else str(row[0]))
+    values = [str(row[0]) for row in answer.rows if row[0] is not None]
+    # A second column is a name only where each value stands once; else it is something that the value has several of.
+    named = len(listing.columns) > 1 and listing.columns[1].type.name == "VARCHAR" and len(set(values)) == len(values)
+    unique = {
+        str(row[0]): f"{row[1]} ({row[0]})" if named and row[1] else str(row[0])
+        for row in answer.rows
+        if row[0] is not None
+    }
     return tuple(sorted((Choice(v, t) for v, t in unique.items()), key=lambda c: c.label.casefold()))
 
 

@@ -2,7 +2,7 @@
 (() => {
   const root = document.documentElement;
   const drawn = new Map();
-  const symbols = ["circle", "rect", "triangle", "diamond", "roundRect", "pin", "arrow", "emptyCircle"];
+  const symbols = ["circle", "rect", "triangle", "diamond", "emptyCircle", "emptyRect", "emptyTriangle", "emptyDiamond"];
   const still = matchMedia("(prefers-reduced-motion: reduce)");
 
   const colours = () => {
