@@ -140,22 +140,21 @@ def answers(app: App) -> dict[str, Any]:
     return found
 
 
-def generation(app: App) -> int:
+def pointer(app: App) -> pointers.Pointer:
     text = app.store.control("pointer")
-    return pointers.read(text).generation if text is not None else 0
+    return pointers.read(text) if text is not None else pointers.FIRST
 
 
 def serving_rows(app: App) -> dict[str, list[tuple[Any, ...]]]:
     """The live rows of every serving table, slot and generation aside, read past the store."""
-    text = app.store.control("pointer")
-    pointer = pointers.read(text) if text is not None else pointers.FIRST
+    now = pointer(app)
     found = {}
     connection = sqlite3.connect(app.folder / app.settings["store.path"])
     for table in serving_tables(app.project):
         key = ", ".join(f'"{c.name}"' for c in table.key)
         columns = ", ".join(f'"{c}"' for c in table.columns)
         rows = connection.execute(f'SELECT {columns}, _slot, _gen FROM "{table.name}" ORDER BY {key}{", " if key else ""}_slot').fetchall()
-        found[table.name] = live(rows, len(table.key), pointer.generation, pointer.abandoned)
+        found[table.name] = live(rows, len(table.key), now.generation, now.abandoned)
     connection.close()
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -67,6 +68,7 @@ class DeltaLake:
                     raise ValueError(f"the first commit of {table} needs a file")
                 schema = Schema.from_arrow(parquet.read_schema(add[0][0]))
                 create_table_with_add_actions(str(root), _nullable(schema), adds, commit_properties=properties)
+                _sync_commit(root, 0)
                 return 0
             found = self._open(table)
             if found is None or found.version() != base.version:
@@ -80,15 +82,16 @@ class DeltaLake:
                 commit_properties=properties,
                 post_commithook_properties=hooks,
             )
+            _sync_commit(root, base.version + 1)
         except DeltaError as error:
             if "already exists" in str(error) or "Failed to commit" in str(error) or "conflict" in str(error).lower():
                 raise ConflictError(
                     "HR0404", f"{table} changed while it was being written", help="headrace run"
                 ) from None
-            raise OutsideError("HR0407", f"{table}: {error}") from None
+            raise OutsideError("HR0407", f"{table}: {_one_line(error)}") from None
         except OSError as error:
             full = "No space left" in str(error) or "File too large" in str(error)
-            raise OutsideError("HR0406" if full else "HR0407", f"{table}: {error}") from None
+            raise OutsideError("HR0406" if full else "HR0407", f"{table}: {_one_line(error)}") from None
         return base.version + 1
 
     def tables(self) -> Sequence[str]:
@@ -127,7 +130,7 @@ def _add(root: Path, file: str, rows: int) -> AddAction:
     if not rows:
         rows = parquet.read_metadata(file).num_rows
     # The file's own entry in its folder must be on disk before the log names it.
-    _sync_folder(root)
+    _sync(root)
     stat = Path(file).stat()
     stats = json.dumps({"numRecords": rows})
     return AddAction(
@@ -140,8 +143,20 @@ def _add(root: Path, file: str, rows: int) -> AddAction:
     )
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _sync_commit(root: Path, version: int) -> None:
+    """Flushes a commit to disk: the store must not name a version that a power cut can take away. deltalake does not."""
+    _sync(root / "_delta_log" / f"{version:020d}.json")
+    _sync(root / "_delta_log")
+
+
+def _one_line(error: Exception) -> str:
+    """deltalake's message without its colours and arrows."""
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).replace("↳", "").splitlines()
+    return ": ".join(line.strip() for line in lines if line.strip())
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
