@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from headrace.adapters.delta_lake import DeltaLake
 from headrace.adapters.duckdb_engine import DuckDBEngine
 from headrace.ports import Engine, Lake
@@ -33,3 +35,20 @@ class TestMemory(LakeSuite):
 
     # A lake in memory is of one process: what several of them do is not asked of it.
     test_of_processes_with_one_base_one_wins = None  # type: ignore[assignment]
+
+
+def test_a_commit_is_on_disk_before_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake, synced = DeltaLake(tmp_path), set()
+    true_sync = os.fsync
+
+    def sync(handle: int) -> None:
+        synced.add(os.readlink(f"/proc/self/fd/{handle}"))
+        true_sync(handle)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    for version in range(2):
+        path = lake.new_file("t")
+        rows = ENGINE.write("SELECT 1 AS n", path)
+        assert lake.commit("t", [(path, rows)], keep=None, base=lake.snapshot("t")) == version
+        log = tmp_path / "t/_delta_log"
+        assert {path, str(tmp_path / "t"), str(log), str(log / f"{version:020d}.json")} <= synced

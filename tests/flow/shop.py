@@ -100,7 +100,12 @@ def waves(seed: int = 5) -> list[dict[str, str]]:
     """Files as they arrive: the second wave has something for every source and another version of one file."""
     rnd = random.Random(seed)
     return [
-        {"sales_1.csv": sales_file(rnd, 0, 120), "visits_1.jsonl": visits_file(0, 40), "shops_1.csv": shops_file(rnd), "rates_1.csv": rates_file(rnd)},
+        {
+            "sales_1.csv": sales_file(rnd, 0, 120),
+            "visits_1.jsonl": visits_file(0, 40),
+            "shops_1.csv": shops_file(rnd),
+            "rates_1.csv": rates_file(rnd),
+        },
         {
             "sales_2.csv": sales_file(rnd, 120, 90),
             "sales_3.csv": sales_file(rnd, 210, 30),
@@ -122,7 +127,9 @@ def questions(app: App) -> list[tuple[str, dict[str, str]]]:
         wanted = {p.name for p in query.parameters}
         values = {"shop": SHOPS, "region": REGIONS}
         for value in values.get(next(iter(wanted & set(values)), ""), [""]):
-            given = {p: value for p in wanted & set(values)} | ({"first": "2024-01-01", "last": "2024-01-31"} if "first" in wanted else {})
+            given = dict.fromkeys(wanted & set(values), value) | (
+                {"first": "2024-01-01", "last": "2024-01-31"} if "first" in wanted else {}
+            )
             asked.append((name, given))
     return asked
 
@@ -153,7 +160,9 @@ def serving_rows(app: App) -> dict[str, list[tuple[Any, ...]]]:
     for table in serving_tables(app.project):
         key = ", ".join(f'"{c.name}"' for c in table.key)
         columns = ", ".join(f'"{c}"' for c in table.columns)
-        rows = connection.execute(f'SELECT {columns}, _slot, _gen FROM "{table.name}" ORDER BY {key}{", " if key else ""}_slot').fetchall()
+        rows = connection.execute(
+            f'SELECT {columns}, _slot, _gen FROM "{table.name}" ORDER BY {key}{", " if key else ""}_slot'
+        ).fetchall()
         found[table.name] = live(rows, len(table.key), now.generation, now.abandoned)
     connection.close()
     return found
@@ -164,7 +173,9 @@ def marts(app: App) -> dict[str, list[tuple[Any, ...]]]:
     app.gold.define()
     found = {}
     for name, mart in app.project.marts.items():
-        columns = ", ".join(f"CAST({c} AS VARCHAR)" for c in [*(g.name for g in mart.grain), *(m.name for m in mart.measures)])
+        columns = ", ".join(
+            f"CAST({c} AS VARCHAR)" for c in [*(g.name for g in mart.grain), *(m.name for m in mart.measures)]
+        )
         found[name] = sorted(app.engine.rows(f"SELECT {columns} FROM {name}"), key=repr)
     return found
 

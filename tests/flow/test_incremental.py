@@ -28,9 +28,16 @@ EDITS: dict[str, list[str]] = {
         shop.FILES["marts/good_days.sql"],
         "SELECT shop, count(*) AS days, sum(CAST(basket AS DECIMAL(18,2))) AS revenue FROM daily WHERE basket > 300 GROUP BY ALL",
     ],
-    "silver/regional.sql": [shop.FILES["silver/regional.sql"], shop.FILES["silver/regional.sql"] + " WHERE r.region <> 'west'"],
+    "silver/regional.sql": [
+        shop.FILES["silver/regional.sql"],
+        shop.FILES["silver/regional.sql"] + " WHERE r.region <> 'west'",
+    ],
     "queries/total.sql": [shop.FILES["queries/total.sql"], shop.FILES["queries/total.sql"] + " WHERE shop <> 'a'", ""],
-    "queries/big_days.sql": [shop.FILES["queries/big_days.sql"], shop.FILES["queries/big_days.sql"].replace("1500", "4000"), ""],
+    "queries/big_days.sql": [
+        shop.FILES["queries/big_days.sql"],
+        shop.FILES["queries/big_days.sql"].replace("1500", "4000"),
+        "",
+    ],
 }
 DECLARED = [
     shop.DECLARATIONS,
@@ -79,7 +86,11 @@ def stories(draw: st.DrawFn) -> list[list[tuple[str, ...]]]:
     for _ in range(draw(st.integers(2, 4))):
         events: list[tuple[str, ...]] = []
         for _ in range(draw(st.integers(0, 3))):
-            kind = draw(st.sampled_from(["sales", "sales", "visits", "shops", "rates", "replace", "edit", "declare", "full", "rollback"]))
+            kind = draw(
+                st.sampled_from(
+                    ["sales", "sales", "visits", "shops", "rates", "replace", "edit", "declare", "full", "rollback"]
+                )
+            )
             if kind == "sales":
                 sales += 1
                 events.append(("sales", str(sales), str(draw(st.integers(0, 60)))))
@@ -88,7 +99,9 @@ def stories(draw: st.DrawFn) -> list[list[tuple[str, ...]]]:
                 events.append(("visits", str(visits), str(draw(st.integers(1, 40)))))
             elif kind == "shops":
                 shops += 1
-                events.append(("shops", str(shops), str(draw(st.integers(0, 99))), draw(st.sampled_from(["abcd", "ab", "be"]))))
+                events.append(
+                    ("shops", str(shops), str(draw(st.integers(0, 99))), draw(st.sampled_from(["abcd", "ab", "be"])))
+                )
             elif kind == "rates":
                 rates += 1
                 events.append(("rates", str(rates), str(draw(st.integers(0, 99)))))
@@ -144,7 +157,9 @@ def follow(story: list[list[tuple[str, ...]]]) -> None:
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=SLOW, phases=[Phase.explicit, Phase.generate], derandomize=True)
+@settings(
+    max_examples=5, deadline=None, suppress_health_check=SLOW, phases=[Phase.explicit, Phase.generate], derandomize=True
+)
 @given(stories())
 def test_a_few_stories_end_as_if_told_at_once(story: list[list[tuple[str, ...]]]) -> None:
     follow(story)
@@ -183,7 +198,14 @@ def test_new_facts_are_added_where_parts_merge(project: ProjectFolder, tmp_path:
     project.land("sales_2.csv", MORE_SALES)
     run = project.run()
     assert notes(run, "refine") == {"sales": ""}
-    assert notes(run) == {"daily": "added", "usual": "whole", "regions": "added", "taxes": "added", "quality": "added", "good_days": "whole"}
+    assert notes(run) == {
+        "daily": "added",
+        "usual": "whole",
+        "regions": "added",
+        "taxes": "added",
+        "quality": "added",
+        "good_days": "whole",
+    }
     assert not {t.split("_")[0] for t in notes(run, "publish")} & {"traffic", "shops"}
     same(project, tmp_path / "anew")
 
@@ -233,9 +255,7 @@ def test_an_edited_rule_judges_its_source_again(project: ProjectFolder, tmp_path
 
 
 def test_another_event_time_changes_the_days_of_verdicts(tmp_path: Path) -> None:
-    declared = (
-        'project = Project("x")\nproject.source("s", csv("s_*.csv"), id="id", event_time="sold", columns="id BIGINT, sold TIMESTAMP NOT NULL, paid TIMESTAMP NOT NULL")\n'
-    )
+    declared = 'project = Project("x")\nproject.source("s", csv("s_*.csv"), id="id", event_time="sold", columns="id BIGINT, sold TIMESTAMP NOT NULL, paid TIMESTAMP NOT NULL")\n'
     files = {
         "marts/quality.sql": "SELECT day, kind, count(*) AS records FROM verdicts GROUP BY ALL",
         "queries/quality.sql": "SELECT day, kind, records FROM quality ORDER BY day, kind",
@@ -298,7 +318,9 @@ def test_a_condition_on_a_measure_holds_for_the_whole_not_for_what_was_added(tmp
     )
     wanted = [[], [("a", 110)], [], [("a", 101), ("b", 200)]]
     for n, rows in enumerate(["1,a,60\n2,b,5\n", "3,a,50\n", "4,a,-20\n", "5,a,11\n6,b,195\n"]):
-        stamped = "".join(f"{i},2024-01-01T00:00:00,{rest}\n" for i, _, rest in (line.partition(",") for line in rows.splitlines()))
+        stamped = "".join(
+            f"{i},2024-01-01T00:00:00,{rest}\n" for i, _, rest in (line.partition(",") for line in rows.splitlines())
+        )
         project.land(f"s_{n}.csv", "id,sold,shop,amount\n" + stamped)
         project.run()
         assert project.answer("rich").rows == wanted[n]
@@ -317,7 +339,7 @@ def grown(project: ProjectFolder) -> ProjectFolder:
 def test_compact_and_vacuum_change_no_answer(project: ProjectFolder, tmp_path: Path) -> None:
     grown(project)
     before = shop.everything(project.app)
-    merged = dict((name, (old, new)) for name, old, new in project.app.compact(Quiet()))
+    merged = {name: (old, new) for name, old, new in project.app.compact(Quiet())}
     assert merged["bronze/sales"] == merged["silver/sales"] == (4, 1)
     assert not shop.differences(shop.everything(project.app), before)
     files = sum(t["files"] for t in project.app.housekeeping.tables())
@@ -331,7 +353,9 @@ def test_compact_and_vacuum_change_no_answer(project: ProjectFolder, tmp_path: P
     same(project, tmp_path / "anew")
 
 
-def test_rollback_after_vacuum_gives_the_earlier_answers_and_runs_forward(project: ProjectFolder, tmp_path: Path) -> None:
+def test_rollback_after_vacuum_gives_the_earlier_answers_and_runs_forward(
+    project: ProjectFolder, tmp_path: Path
+) -> None:
     grown(project)
     earlier = shop.answers(project.app), shop.marts(project.app)
     project.land("sales_1.csv", "sale_id,sold_at,shop,customer,amount\ns1,2024-01-03T00:00:00Z,b,x,5\n")
@@ -366,7 +390,9 @@ def test_a_query_that_returns_does_not_bring_its_old_rows(project: ProjectFolder
 
 
 @pytest.mark.parametrize("vacuumed", [True, False])
-def test_the_table_of_a_query_that_is_gone_is_dropped_by_vacuum(vacuumed: bool, project: ProjectFolder, tmp_path: Path) -> None:
+def test_the_table_of_a_query_that_is_gone_is_dropped_by_vacuum(
+    vacuumed: bool, project: ProjectFolder, tmp_path: Path
+) -> None:
     (name,) = [t.name for t in project.app.project.queries["sales"].tables]
     edit(project, "queries/sales.sql", "")
     project.run()

@@ -22,7 +22,14 @@ from tests.kit import ProjectFolder, Quiet
 
 SEED = int(os.environ.get("HEADRACE_TEST_SEED") or random.SystemRandom().randrange(10**6))
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.flow.killing", "headrace.adapters.delta_lake", "headrace.adapters.duckdb_engine", "headrace.adapters.sqlite_store"])
+PROCESSES.set_forkserver_preload(
+    [
+        "tests.flow.killing",
+        "headrace.adapters.delta_lake",
+        "headrace.adapters.duckdb_engine",
+        "headrace.adapters.sqlite_store",
+    ]
+)
 
 
 class Stage:
@@ -88,7 +95,16 @@ def kill_at(stage: Stage, place: Path, moments: list[int]) -> None:
 def test_a_run_has_every_kind_of_moment(stages: list[Stage]) -> None:
     """What is killed below is what a run does: each port, and each write of it."""
     kinds = {moment for stage in stages for moment in stage.moments}
-    for call in ("lake.commit", "store.put", "store.create", "store.compare_and_set", "store.set_control", "engine.write", "engine.keep", "inbox.read"):
+    for call in (
+        "lake.commit",
+        "store.put",
+        "store.create",
+        "store.compare_and_set",
+        "store.set_control",
+        "engine.write",
+        "engine.keep",
+        "inbox.read",
+    ):
         assert {f"{call} before", f"{call} after"} <= kinds
     assert {"store.put middle", "engine.write middle"} <= kinds
     assert min(len(stage.moments) for stage in stages) > 300
@@ -98,14 +114,20 @@ def test_a_run_has_every_kind_of_moment(stages: list[Stage]) -> None:
 def test_killed_at_a_few_moments(number: int, stages: list[Stage], tmp_path: Path) -> None:
     stage = stages[number]
     rnd = random.Random(f"{SEED} few {number}")
-    writes = [i for i, moment in enumerate(stage.moments) if moment.startswith(("lake.commit", "store.")) and "control before" not in moment]
+    writes = [
+        i
+        for i, moment in enumerate(stage.moments)
+        if moment.startswith(("lake.commit", "store.")) and "control before" not in moment
+    ]
     kill_at(stage, tmp_path, rnd.sample(writes, 3))
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_about_the_move_of_the_pointer(when: str, stages: list[Stage], tmp_path: Path) -> None:
     stage = stages[1]
-    kill_at(stage, tmp_path, [max(i for i, moment in enumerate(stage.moments) if moment == f"store.compare_and_set {when}")])
+    kill_at(
+        stage, tmp_path, [max(i for i, moment in enumerate(stage.moments) if moment == f"store.compare_and_set {when}")]
+    )
 
 
 @pytest.mark.slow
@@ -123,7 +145,9 @@ def test_killed_again_and_again(stages: list[Stage], tmp_path: Path) -> None:
     stage, rnd = stages[1], random.Random(f"{SEED} again")
     folder = stage.copy(tmp_path / "project")
     for n in range(8):
-        process = PROCESSES.Process(target=run_and_die, args=(folder, rnd.choice([rnd.randrange(60, 400), rnd.randrange(250, 400)])))
+        process = PROCESSES.Process(
+            target=run_and_die, args=(folder, rnd.choice([rnd.randrange(60, 400), rnd.randrange(250, 400)]))
+        )
         process.start()
         process.join(60)
         assert process.exitcode in (-signal.SIGKILL, 99)
@@ -161,5 +185,3 @@ def test_the_command_line_killed_by_the_clock(stages: list[Stage], tmp_path: Pat
         judge(stage, folder, f"HEADRACE_TEST_SEED={SEED}: {moment:.3f} s of {seconds:.3f} s")
         shutil.rmtree(folder)
     assert died >= 3, "too slow, or too fast, to be killed"
-
-

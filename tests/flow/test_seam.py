@@ -103,7 +103,9 @@ class Shop(ProjectFolder):
 
     def sell(self, *sold: tuple[str, int]) -> None:
         first = next(self.ids)
-        rows = "".join(f"{first * 1000 + i},2024-01-01T00:00:00,{shop},{amount}\n" for i, (shop, amount) in enumerate(sold))
+        rows = "".join(
+            f"{first * 1000 + i},2024-01-01T00:00:00,{shop},{amount}\n" for i, (shop, amount) in enumerate(sold)
+        )
         self.land(f"sales_{first}.csv", "id,sold,shop,amount\n" + rows)
 
     def batch(self, app: App | None = None, **ports: Any) -> Batch:
@@ -161,7 +163,9 @@ class _Paused:
 
     def run(self) -> Run:
         paused = type("Paused", (Batch,), {"__slots__": (), "build": self._build})
-        fields = {name: getattr(self._batch, name) for name in ("project", "inbox", "lake", "engine", "store", "observer")}
+        fields = {
+            name: getattr(self._batch, name) for name in ("project", "inbox", "lake", "engine", "store", "observer")
+        }
         run: Run = paused(**fields).run()
         return run
 
@@ -171,7 +175,12 @@ class _Paused:
 
 def test_a_second_run_stops_at_once(shop: Shop) -> None:
     with wiring.run_lock(shop.folder):
-        for act in (lambda: shop.run(), shop.app.rollback, lambda: shop.app.vacuum(0), lambda: list(shop.app.compact(Quiet()))):
+        for act in (
+            lambda: shop.run(),
+            shop.app.rollback,
+            lambda: shop.app.vacuum(0),
+            lambda: list(shop.app.compact(Quiet())),
+        ):
             with pytest.raises(ConflictError, match="HR0401") as caught:
                 act()
             assert caught.value.exit_code == 4
@@ -197,7 +206,11 @@ def test_of_two_runs_past_the_lock_the_later_one_counts(shop: Shop) -> None:
     assert shop.pointer().generation == 3
     with pytest.raises(ConflictError, match="HR0404"):
         finish()
-    assert shop.ask("shops") == [{"shop": "a", "revenue": 3, "receipts": 2}, {"shop": "b", "revenue": 10, "receipts": 1}] != before
+    assert (
+        shop.ask("shops")
+        == [{"shop": "a", "revenue": 3, "receipts": 2}, {"shop": "b", "revenue": 10, "receipts": 1}]
+        != before
+    )
     assert shop.pointer() == pointers.Pointer(3, 1, None, (2,), 3)
 
 
@@ -210,7 +223,11 @@ def test_a_zombie_changes_nothing_however_late_it_writes(shop: Shop) -> None:
     wanted = shop.ask("shops")
     with pytest.raises(ConflictError, match="HR0404"):
         finish()
-    assert shop.ask("shops") == wanted == [{"shop": "a", "revenue": 15, "receipts": 4}, {"shop": "b", "revenue": 10, "receipts": 1}]
+    assert (
+        shop.ask("shops")
+        == wanted
+        == [{"shop": "a", "revenue": 15, "receipts": 4}, {"shop": "b", "revenue": 10, "receipts": 1}]
+    )
     shop.app.rollback()
     assert shop.ask("detail", shop="a") == [{"revenue": 7, "receipts": 3}]
 
@@ -225,7 +242,9 @@ class _Forgiving:
         return getattr(self._lake, name)
 
     def commit(self, table: str, add: Any, *, keep: Any, base: Any, transactions: Any = None) -> int:
-        version: int = self._lake.commit(table, add, keep=keep, base=self._lake.snapshot(table), transactions=transactions)
+        version: int = self._lake.commit(
+            table, add, keep=keep, base=self._lake.snapshot(table), transactions=transactions
+        )
         return version
 
 
@@ -241,7 +260,9 @@ def test_a_run_that_failed_before_it_wrote_is_as_if_it_had_never_been(shop: Shop
         with pytest.raises(OutsideError, match="away"):
             shop.batch(lake=NoGold(shop.app.lake)).run()
     after = shop.pointer()
-    assert (after.generation, after.predecessor, after.next, after.abandoned) == (2, 1, None, before.abandoned), "nothing grows"
+    assert (after.generation, after.predecessor, after.next, after.abandoned) == (2, 1, None, before.abandoned), (
+        "nothing grows"
+    )
     assert after.highest == 5, "no number is used twice"
     assert shop.app.rollback() == 1
     assert shop.ask("detail", shop="a") == [{"revenue": 1, "receipts": 1}]
@@ -302,7 +323,10 @@ def test_gold_that_is_gone_is_computed_again(shop: Shop) -> None:
     shop.sell(("a", 2))
     shutil.rmtree(shop.folder / ".headrace/lake/gold/by_shop")
     run = shop.run()
-    assert shop.ask("shops") == [{"shop": "a", "revenue": 3, "receipts": 2}, {"shop": "b", "revenue": 10, "receipts": 1}]
+    assert shop.ask("shops") == [
+        {"shop": "a", "revenue": 3, "receipts": 2},
+        {"shop": "b", "revenue": 10, "receipts": 1},
+    ]
     assert next(s for s in run.steps if s.verb == "aggregate").note == "whole"
 
 
@@ -352,7 +376,10 @@ STORIES: dict[str, tuple[list[Callable[[Shop], Any]], int]] = {
     "published and rolled back": ([publish, lambda s: s.app.rollback()], 1),
     "published, rolled back, published": ([publish, lambda s: s.app.rollback(), publish], 1),
     "published, rolled back, published twice": ([publish, lambda s: s.app.rollback(), publish, publish], 4),
-    "published, and its rows compacted and vacuumed": ([publish, lambda s: list(s.app.compact(Quiet())), lambda s: s.app.vacuum(0)], 1),
+    "published, and its rows compacted and vacuumed": (
+        [publish, lambda s: list(s.app.compact(Quiet())), lambda s: s.app.vacuum(0)],
+        1,
+    ),
 }
 
 
@@ -463,13 +490,17 @@ def limited(folder: Path, bytes_: int) -> subprocess.CompletedProcess[str]:
         f"from headrace.cli import main; sys.argv = ['headrace', '--project', {str(folder)!r}, 'run', '--quiet']; sys.exit(main())"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
 
 
 @pytest.fixture
 def large(shop: Shop) -> Shop:
     """Rows enough for files of some hundred KiB, in the lake and in the store."""
-    rows = "".join(f"{i},2024-01-01T00:00:00,shop {i * 7919 % 1000003},{i * 31337 % 999983}\n" for i in range(1_000_000, 1_030_000))
+    rows = "".join(
+        f"{i},2024-01-01T00:00:00,shop {i * 7919 % 1000003},{i * 31337 % 999983}\n" for i in range(1_000_000, 1_030_000)
+    )
     shop.land("sales_large.csv", "id,sold,shop,amount\n" + rows)
     return shop
 
@@ -482,7 +513,9 @@ def test_a_full_disk_is_told_and_leaves_everything_as_it_was(kib: int, large: Sh
     assert "Traceback" not in stopped.stderr
     assert (large.ask("total"), large.ask("detail", shop="a")) == before
     large.run()
-    assert large.ask("total") == [{"revenue": 11 + sum(i * 31337 % 999983 for i in range(1_000_000, 1_030_000)), "receipts": 30_002}]
+    assert large.ask("total") == [
+        {"revenue": 11 + sum(i * 31337 % 999983 for i in range(1_000_000, 1_030_000)), "receipts": 30_002}
+    ]
     assert large.run().generation is None
 
 
@@ -511,7 +544,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 16 MiB; needs root."""
     place = tmp_path / "disk"
     place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)], capture_output=True, text=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)], capture_output=True, text=True, check=False
+    )
     if mounted.returncode:
         pytest.skip(f"cannot mount a small disk here: {mounted.stderr.strip()}")
     yield place
@@ -525,7 +560,9 @@ def test_a_disk_that_fills_up_and_is_cleared(where: str, shop: Shop, small_disk:
     folder = Shop(shop.folder / "other")
     folder.sell(("a", 1), ("b", 10))
     App(folder.folder, flags).run(Quiet())
-    rows = "".join(f"{i},2024-01-01T00:00:00,shop {i * 7919 % 1000003},{i * 31337 % 999983}\n" for i in range(1_000_000, 1_030_000))
+    rows = "".join(
+        f"{i},2024-01-01T00:00:00,shop {i * 7919 % 1000003},{i * 31337 % 999983}\n" for i in range(1_000_000, 1_030_000)
+    )
     folder.land("sales_large.csv", "id,sold,shop,amount\n" + rows)
     ballast = small_disk / "ballast"
     for room in (0, 100_000, 500_000):

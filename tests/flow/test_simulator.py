@@ -128,12 +128,16 @@ def killed_run_not_abandoned() -> AbstractContextManager[Any]:
 
 def failed_run_not_abandoned() -> AbstractContextManager[Any]:
     true = pointers.give_up
-    return patch.object(pointers, "give_up", lambda p, g, *, wrote: replace(true(p, g, wrote=wrote), abandoned=p.abandoned))
+    return patch.object(
+        pointers, "give_up", lambda p, g, *, wrote: replace(true(p, g, wrote=wrote), abandoned=p.abandoned)
+    )
 
 
 def predecessor_survives_a_failed_run() -> AbstractContextManager[Any]:
     true = pointers.give_up
-    return patch.object(pointers, "give_up", lambda p, g, *, wrote: replace(true(p, g, wrote=wrote), predecessor=p.predecessor))
+    return patch.object(
+        pointers, "give_up", lambda p, g, *, wrote: replace(true(p, g, wrote=wrote), predecessor=p.predecessor)
+    )
 
 
 def failed_run_says_it_wrote_nothing() -> AbstractContextManager[Any]:

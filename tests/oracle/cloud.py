@@ -542,8 +542,7 @@ def original_flags(landing: Path) -> dict[str, tuple[int, int]]:
     counts: dict[str, tuple[int, int]] = {}
     for name, query in _ORIGINAL_FLAGS.items():
         everything, clean = con.execute(
-            f"select count(*), count(*) filter (where clean) from events "
-            f"where event_id in ({query})"
+            f"select count(*), count(*) filter (where clean) from events where event_id in ({query})"
         ).fetchall()[0]
         counts[name] = (int(everything), int(clean))
     return counts

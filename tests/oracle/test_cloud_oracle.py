@@ -112,15 +112,11 @@ def unique(rows: list[Row], *keys: str) -> bool:
         ("events", "event_id", 43_200),
     ],
 )
-def test_source_rows_and_keys(
-    con: duckdb.DuckDBPyConnection, table: str, key: str, rows: int
-) -> None:
+def test_source_rows_and_keys(con: duckdb.DuckDBPyConnection, table: str, key: str, rows: int) -> None:
     assert one(con, f"select count(*), count(distinct {key}) from {table}") == (rows, rows)
 
 
-@pytest.mark.parametrize(
-    "table", ["users", "resources", "tickets", "touches", "surveys", "invoices", "events"]
-)
+@pytest.mark.parametrize("table", ["users", "resources", "tickets", "touches", "surveys", "invoices", "events"])
 def test_no_orphan_orgs(con: duckdb.DuckDBPyConnection, table: str) -> None:
     assert one(con, f"select count(*) from {table} anti join orgs using (org_id)") == (0,)
 
@@ -282,9 +278,7 @@ def test_events_agree_with_their_resource(con: duckdb.DuckDBPyConnection) -> Non
         ),
     ],
 )  # fmt: skip
-def test_source_domains(
-    con: duckdb.DuckDBPyConnection, table: str, column: str, expected: dict[Any, int]
-) -> None:
+def test_source_domains(con: duckdb.DuckDBPyConnection, table: str, column: str, expected: dict[Any, int]) -> None:
     found = con.execute(f"select {column}, count(*) from {table} group by 1").fetchall()
     assert dict(found) == expected
 
@@ -309,9 +303,7 @@ def test_source_domains(
         ("events", "at_utc", datetime(2025, 7, 3, 0, 2), datetime(2025, 8, 31, 23, 58)),
     ],
 )
-def test_source_ranges(
-    con: duckdb.DuckDBPyConnection, table: str, column: str, low: Any, high: Any
-) -> None:
+def test_source_ranges(con: duckdb.DuckDBPyConnection, table: str, column: str, low: Any, high: Any) -> None:
     assert one(con, f"select min({column}), max({column}) from {table}") == (low, high)
 
 
@@ -331,9 +323,7 @@ def test_exchange_rates(con: duckdb.DuckDBPyConnection) -> None:
 
 
 def test_tax_is_21_percent_of_the_absolute_subtotal(con: duckdb.DuckDBPyConnection) -> None:
-    assert one(
-        con, "select count(*) from invoices where abs(taxes - abs(subtotal) * 0.21) <= 0.01"
-    ) == (240,)
+    assert one(con, "select count(*) from invoices where abs(taxes - abs(subtotal) * 0.21) <= 0.01") == (240,)
 
 
 def test_files_and_days(con: duckdb.DuckDBPyConnection) -> None:
@@ -354,9 +344,7 @@ def test_files_and_days(con: duckdb.DuckDBPyConnection) -> None:
 
 
 def test_schema_version_2(con: duckdb.DuckDBPyConnection) -> None:
-    assert one(con, "select min(at_utc) from events where schema_version = 2") == (
-        datetime(2025, 7, 18, 0, 1),
-    )
+    assert one(con, "select min(at_utc) from events where schema_version = 2") == (datetime(2025, 7, 18, 0, 1),)
     assert one(
         con,
         """
@@ -395,9 +383,7 @@ def test_clean_and_quarantined_events(con: duckdb.DuckDBPyConnection) -> None:
 
 
 def test_unit_is_given_by_metric(con: duckdb.DuckDBPyConnection) -> None:
-    found = con.execute(
-        "select distinct metric, unit from events where unit is not null order by 1"
-    ).fetchall()
+    found = con.execute("select distinct metric, unit from events where unit is not null order by 1").fetchall()
     assert found == [
         ("cpu_hours", "hours"),
         ("requests", "count"),
@@ -439,9 +425,9 @@ def test_nps(con: duckdb.DuckDBPyConnection) -> None:
         from orgs
         """,
     ) == (68, 11, 69, 10)
-    assert con.execute(
-        "select org_id, nps_score from orgs where nps_score not between -100 and 100"
-    ).fetchall() == [("org_pac56t4u", D(101))]
+    assert con.execute("select org_id, nps_score from orgs where nps_score not between -100 and 100").fetchall() == [
+        ("org_pac56t4u", D(101))
+    ]
 
 
 def test_csat_repair(con: duckdb.DuckDBPyConnection) -> None:
@@ -510,23 +496,17 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("source", "rule"), [(source, rule) for source, named in RULES.items() for rule in named]
-)
+@pytest.mark.parametrize(("source", "rule"), [(source, rule) for source, named in RULES.items() for rule in named])
 def test_rule_count(rules: dict[str, dict[str, int]], source: str, rule: str) -> None:
     assert rules[source][rule] == RULES[source][rule]
 
 
 def test_no_other_rules(rules: dict[str, dict[str, int]]) -> None:
-    assert {s: set(named) for s, named in rules.items()} == {
-        s: set(named) for s, named in RULES.items()
-    }
+    assert {s: set(named) for s, named in rules.items()} == {s: set(named) for s, named in RULES.items()}
 
 
 def test_cost_of_events_without_value(con: duckdb.DuckDBPyConnection) -> None:
-    assert one(con, "select sum(cost) from events where clean and value is null") == (
-        D("2990.4473"),
-    )
+    assert one(con, "select sum(cost) from events where clean and value is null") == (D("2990.4473"),)
 
 
 # ----------------------------------------------------------------------------------------------
@@ -573,11 +553,7 @@ def test_usage_nothing_to_sum(usage: list[Row]) -> None:
     assert before
     assert all(row["carbon_kg"] is None and row["genai_tokens"] is None for row in before)
     assert all(row["genai_tokens"] is None for row in usage if row["service"] != "genai")
-    assert all(
-        row[column] is not None
-        for row in usage
-        for column in ("requests", "cpu_hours", "storage_gb_hours")
-    )
+    assert all(row[column] is not None for row in usage for column in ("requests", "cpu_hours", "storage_gb_hours"))
 
 
 def test_request_events_are_not_requests(con: duckdb.DuckDBPyConnection) -> None:
@@ -615,9 +591,7 @@ def test_q1_daily_cost_and_requests(usage: list[Row]) -> None:
 
 def test_q2_top_services_in_14_days(usage: list[Row]) -> None:
     window = [
-        row
-        for row in usage
-        if row["org_id"] == BIG_ORG and date(2025, 8, 18) <= row["usage_date"] <= date(2025, 8, 31)
+        row for row in usage if row["org_id"] == BIG_ORG and date(2025, 8, 18) <= row["usage_date"] <= date(2025, 8, 31)
     ]
     costs = total_by(window, "service", "cost_usd")
     assert sorted(costs.items(), key=lambda item: -item[1])[:3] == [
@@ -682,15 +656,11 @@ def test_revenue_with_the_quarantined_invoices_and_as_the_original(
     ]
 
 
-def test_ars_invoices_are_worth_almost_nothing(
-    con: duckdb.DuckDBPyConnection, revenue: list[Row]
-) -> None:
+def test_ars_invoices_are_worth_almost_nothing(con: duckdb.DuckDBPyConnection, revenue: list[Row]) -> None:
     ars = [row for row in revenue if row["currency"] == "ARS"]
     assert len(ars) == 49
     assert rounded(total(ars, "net_usd")) == D("78.11")
-    assert one(
-        con, "select sum(subtotal) from invoices where currency = 'ARS' and subtotal >= 0"
-    ) == (D("43155.85"),)
+    assert one(con, "select sum(subtotal) from invoices where currency = 'ARS' and subtotal >= 0") == (D("43155.85"),)
 
 
 def test_invoices_do_not_follow_usage(con: duckdb.DuckDBPyConnection) -> None:
@@ -756,9 +726,7 @@ def test_tickets_row_arithmetic(tickets: list[Row]) -> None:
 
 
 def test_q3_tickets_of_the_last_30_days(tickets: list[Row]) -> None:
-    window = [
-        row for row in tickets if date(2025, 8, 2) <= row["created_date"] <= date(2025, 8, 31)
-    ]
+    window = [row for row in tickets if date(2025, 8, 2) <= row["created_date"] <= date(2025, 8, 31)]
     by_day: Counter[date] = Counter()
     for row in window:
         if row["severity"] == "critical":
@@ -767,9 +735,7 @@ def test_q3_tickets_of_the_last_30_days(tickets: list[Row]) -> None:
     assert by_day.total() == 17
     assert {day.day for day, count in by_day.items() if count == 2} == {4, 20}
     assert max(by_day.values()) == 2
-    counted, breached = (
-        total_by(window, "severity", column) for column in ("tickets", "sla_breaches")
-    )
+    counted, breached = (total_by(window, "severity", column) for column in ("tickets", "sla_breaches"))
     assert counted == {"critical": 17, "high": 55, "medium": 78, "low": 96}
     assert breached == {"critical": 0, "high": 9, "medium": 8, "low": 13}
 
@@ -825,9 +791,7 @@ def test_q5_tokens_and_cost(genai: list[Row]) -> None:
 def exact_unit_costs(con: duckdb.DuckDBPyConnection) -> dict[str, Fraction]:
     """Median unit rate of each service in exact rationals, without floating point."""
     rates: dict[str, list[Fraction]] = defaultdict(list)
-    for service, cost, value in con.execute(
-        "select service, cost, value from events where value > 0"
-    ).fetchall():
+    for service, cost, value in con.execute("select service, cost, value from events where value > 0").fetchall():
         rates[service].append(Fraction(cost) / Fraction(value))
     return {service: median(found) for service, found in rates.items()}
 
@@ -869,9 +833,7 @@ def test_top_spike(landing: Path, con: duckdb.DuckDBPyConnection, spike_rows: li
     assert max(row["max_multiple"] for row in spike_rows) == D("28.50")
 
 
-def test_spikes_are_exact(
-    landing: Path, con: duckdb.DuckDBPyConnection, spike_rows: list[Row]
-) -> None:
+def test_spikes_are_exact(landing: Path, con: duckdb.DuckDBPyConnection, spike_rows: list[Row]) -> None:
     """The SQL uses floating point inside an event; rational arithmetic must agree to the digit."""
     unit_costs = exact_unit_costs(con)
     ids = cloud.spikes(landing)
@@ -921,9 +883,7 @@ def test_the_rule_finds_exactly_the_derived_truth(
     ids = cloud.spikes(landing)
     cells = {
         cell
-        for event_id, *cell_parts in con.execute(
-            "select event_id, org_id, usage_date, service from events"
-        ).fetchall()
+        for event_id, *cell_parts in con.execute("select event_id, org_id, usage_date, service from events").fetchall()
         if event_id in ids
         for cell in [tuple(cell_parts)]
     }
@@ -1046,9 +1006,7 @@ def test_naive_watermark_drops(
 def test_daily_totals_hide_the_spikes(con: duckdb.DuckDBPyConnection) -> None:
     daily = [
         Fraction(row[0])
-        for row in con.execute(
-            "select sum(cost) from events where clean group by usage_date"
-        ).fetchall()
+        for row in con.execute("select sum(cost) from events where clean group by usage_date").fetchall()
     ]
     centre = median(daily)
     mad = median(abs(day - centre) for day in daily)

@@ -150,7 +150,7 @@ def _sync_commit(root: Path, version: int) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    """deltalake's message without its colours and arrows."""
+    """The library's message without its colours and arrows."""
     lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).replace("↳", "").splitlines()
     return ": ".join(line.strip() for line in lines if line.strip())
 

@@ -104,7 +104,9 @@ def rollback(ctx: click.Context, yes: bool) -> None:
     app = open_app(ctx)
     if not yes:
         if not sys.stdin.isatty():
-            raise SettingError("HR0601", "rollback asks first, and there is no terminal", help="headrace rollback --yes")
+            raise SettingError(
+                "HR0601", "rollback asks first, and there is no terminal", help="headrace rollback --yes"
+            )
         click.confirm("Return to the generation before this one?", abort=True)
     generation = app.rollback()
     click.echo(f"answers come from generation {generation} again; `headrace run` goes forward")

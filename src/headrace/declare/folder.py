@@ -94,9 +94,11 @@ class _Loader:
             raise ProjectErrors(
                 sorted(
                     self.errors,
-                    key=lambda e: (e.place.file != "project.py", e.place.file, e.place.line, e.place.column)
-                    if e.place
-                    else (False, "", 0, 0),
+                    key=lambda e: (
+                        (e.place.file != "project.py", e.place.file, e.place.line, e.place.column)
+                        if e.place
+                        else (False, "", 0, 0)
+                    ),
                 )
             )
         return LoadedProject(
@@ -226,7 +228,9 @@ class _Loader:
             kind = self.engine.describe(sql)[0][1]
             if kind not in ("BOOLEAN", '"NULL"', "NULL"):
                 what = f"{source.name}: '{declared.condition}' is {kind}, not a condition"
-                self.errors.append(DeclarationError("HR0204", what, place=place, help="compare it with something: x > 0"))
+                self.errors.append(
+                    DeclarationError("HR0204", what, place=place, help="compare it with something: x > 0")
+                )
 
     def reserved(self, names: list[str]) -> str:
         """The first of the names that the engine does not take for a column unless quoted; empty where all are fine."""

@@ -274,7 +274,7 @@ def parameters_of(query: Query, given: Mapping[str, Any]) -> dict[str, Any]:
 def _value(parameter: Parameter, text: str) -> Any:
     kind = parameter.type
     try:
-        if "\0" in text or not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+        if "\0" in text or (not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)):
             raise ValueError("not text")
         if kind.name == "DATE":
             if len(text) != 10:

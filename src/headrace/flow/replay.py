@@ -48,7 +48,9 @@ def replay(quarantine: Quarantine, name: str, text: str) -> tuple[int, list[str]
     for offset, record in new.items():
         unknown = next((n for n in record if n not in sent), None)
         if unknown is not None:
-            raise ContractError("HR0305", f"{name}:{offset} has a field '{unknown}' that {name} does not", help=nearest(unknown, sent))
+            raise ContractError(
+                "HR0305", f"{name}:{offset} has a field '{unknown}' that {name} does not", help=nearest(unknown, sent)
+            )
         if offset not in rejected:
             raise ContractError(
                 "HR0305", f"{name}:{offset} is not quarantined", help=f"headrace quarantine show {name}"

@@ -13,7 +13,7 @@ from headrace.errors import HeadraceError
 from headrace.http import problems
 from headrace.http.access_log import AccessLog
 from headrace.http.answers import Answers
-from headrace.http.auth import Authenticator, Caller
+from headrace.http.auth import Authenticator, Login
 from headrace.http.limits import headers_of
 from headrace.http.meter import Meter
 from headrace.http.problems import Problem, Reply
@@ -24,6 +24,7 @@ Send = Callable[[Any], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 QUERIES = "/v1/queries/"
+LONGEST_INSTANCE = 1024
 OPEN = ("/health/live", "/health/ready")
 OPEN_PREFIX = "/static/"
 OPEN_AT_HOME = ("/docs", "/openapi.json")
@@ -70,46 +71,56 @@ class Gateway:
         began = time.perf_counter()
         self._count += 1
         request_id = f"{self._run}-{self._count:x}"
-        path: str = scope["path"]
-        method: str = scope["method"]
-        who, code, rows = "", "", None
-        route = "other"
+        path, method, query = scope["path"], scope["method"], scope["query_string"]
+        address = scope["client"][0] if scope["client"] else ""
         responder = _Responder(send, request_id)
+        who, code, route, rows = "", "", "other", None
         try:
-            headers = headers_of(scope["headers"], path, scope["query_string"])
-            client = scope["client"]
-            address = client[0] if client else ""
-            caller = None
+            headers = headers_of(scope["headers"], path, query)
             if not self._is_open(path, headers, address):
-                found = self._auth.known(headers)
-                caller = found if isinstance(found, Caller) else await self._auth.verify(found, address)
+                caller = self._auth.known(headers)
+                if isinstance(caller, Login):
+                    caller = await self._auth.verify(caller, address)
                 who = caller.name
                 caller.must("metrics" if path == "/metrics" else "read")
-            if path.startswith(QUERIES) and (method == "GET" or method == "HEAD"):
+            if path.startswith(QUERIES) and method in ("GET", "HEAD"):
                 name = path[len(QUERIES) :]
                 route = name if name in self._answers.forms else route
-                reply = await self._answers.reply(name, scope["query_string"], headers.get(b"if-none-match"))
+                reply = await self._answers.reply(name, query, headers.get(b"if-none-match"))
                 rows = reply.rows
                 await responder.reply(reply)
             else:
                 await self._routes(scope, receive, responder)
                 route = scope.get("headrace.route", route)
         except Exception as error:  # noqa: BLE001 - the edge: every failure becomes a problem document
-            code = error.code if isinstance(error, HeadraceError) else "HR0999"
-            problem = problems.problem(error, path[:1024], request_id)
-            if problem.status == 500:
-                print(f"request {request_id}:", "".join(traceback.format_exception(error)), file=sys.stderr, flush=True)  # noqa: T201
-            if not responder.started:
-                page = self._page(problem) if _wants_page(scope) else None
-                await responder.reply(problems.reply(error, problem, page))
+            code = await self._refuse(error, scope, responder, request_id)
         seconds = time.perf_counter() - began
         self._meter.request(route, responder.status, seconds)
         if self._log is not None:
-            client = scope["client"]
+            sent, milliseconds = scope["raw_path"], seconds * 1000
             self._log.note(
-                time.time(), request_id, who, client[0] if client else "", method, scope["raw_path"], responder.status, seconds * 1000,
-                responder.size, code, rows,
-            )  # fmt: skip
+                time.time(),
+                request_id,
+                who,
+                address,
+                method,
+                sent,
+                responder.status,
+                milliseconds,
+                responder.size,
+                code,
+                rows,
+            )
+
+    async def _refuse(self, error: Exception, scope: Scope, responder: _Responder, request_id: str) -> str:
+        """Answers with what went wrong, and gives its code. What is our own fault also goes to standard error."""
+        problem = problems.problem(error, scope["path"][:LONGEST_INSTANCE], request_id)
+        if problem.status == 500:
+            print(f"request {request_id}:", "".join(traceback.format_exception(error)), file=sys.stderr, flush=True)  # noqa: T201
+        if not responder.started:
+            page = self._page(problem) if _wants_page(scope) else None
+            await responder.reply(problems.reply(error, problem, page))
+        return error.code if isinstance(error, HeadraceError) else "HR0999"
 
     def _is_open(self, path: str, headers: dict[bytes, bytes], address: str) -> bool:
         """Whether a path needs no credentials."""

@@ -614,7 +614,12 @@ def _stored(evaluator: Evaluator, node: exp.Expr, type: Type) -> str:
     if type.name == "DATE" and code.type.is_instant:
         return f"date_of({code.source})"
     numbers = type.is_exact and code.number is not None and code.type.scale == 0
-    if not (numbers or code.type.name == type.name or (type.is_instant and code.type.is_instant) or (type.name == "DATE" and code.type.name == "VARCHAR")):
+    if not (
+        numbers
+        or code.type.name == type.name
+        or (type.is_instant and code.type.is_instant)
+        or (type.name == "DATE" and code.type.name == "VARCHAR")
+    ):
         raise evaluator.refuse(node, f"it is {code.type}, and the column is {type}")
     return code.source
 

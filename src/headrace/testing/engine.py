@@ -21,7 +21,9 @@ class EngineSuite:
         engine = self.make()
         sql = "SELECT 1::BIGINT AS n, 'x' AS t, 1.5::DECIMAL(18,2) AS d, now() AS moment, [1, 2]::BIGINT[] AS many, true AS b, DATE '2024-01-01' AS day"
         types = ["BIGINT", "VARCHAR", "DECIMAL(18,2)", "TIMESTAMP WITH TIME ZONE", "BIGINT[]", "BOOLEAN", "DATE"]
-        assert [tuple(c) for c in engine.describe(sql)] == list(zip(["n", "t", "d", "moment", "many", "b", "day"], types, strict=True))
+        assert [tuple(c) for c in engine.describe(sql)] == list(
+            zip(["n", "t", "d", "moment", "many", "b", "day"], types, strict=True)
+        )
 
     def test_describe_says_what_is_wrong_with_a_statement(self) -> None:
         engine = self.make()
@@ -101,19 +103,29 @@ class EngineSuite:
         scan = engine.scan([], [("n", "BIGINT"), ("d", "DECIMAL(18,2)"), ("s", "STRUCT(a VARCHAR)[]")])
         assert engine.rows(f"SELECT * FROM {scan}") == []
         assert engine.rows(f"SELECT count(n), sum(d) FROM {scan} WHERE n > 1") == [(0, None)]
-        assert [tuple(c) for c in engine.describe(f"SELECT * FROM {scan}")][:2] == [("n", "BIGINT"), ("d", "DECIMAL(18,2)")]
+        assert [tuple(c) for c in engine.describe(f"SELECT * FROM {scan}")][:2] == [
+            ("n", "BIGINT"),
+            ("d", "DECIMAL(18,2)"),
+        ]
 
     def test_scanning_files_joins_them_by_column_name(self, tmp_path: Path) -> None:
         engine = self.make()
         a, b = str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")
         engine.write("SELECT 1 AS n, 'x' AS t", a)
         engine.write("SELECT 'y' AS t, 2 AS n, true AS more", b)
-        assert engine.rows(f"SELECT n, t, more FROM {engine.scan([a, b], [])} ORDER BY n") == [(1, "x", None), (2, "y", True)]
+        assert engine.rows(f"SELECT n, t, more FROM {engine.scan([a, b], [])} ORDER BY n") == [
+            (1, "x", None),
+            (2, "y", True),
+        ]
 
     def test_time_is_utc(self) -> None:
         engine = self.make()
-        assert engine.rows("SELECT CAST(TIMESTAMPTZ '2024-01-01 00:30:00+02:00' AS VARCHAR)")[0][0].startswith("2023-12-31 22:30:00")
-        assert engine.rows("SELECT CAST(CAST(TIMESTAMPTZ '2024-01-01 00:30:00+02:00' AS DATE) AS VARCHAR)") == [("2023-12-31",)]
+        assert engine.rows("SELECT CAST(TIMESTAMPTZ '2024-01-01 00:30:00+02:00' AS VARCHAR)")[0][0].startswith(
+            "2023-12-31 22:30:00"
+        )
+        assert engine.rows("SELECT CAST(CAST(TIMESTAMPTZ '2024-01-01 00:30:00+02:00' AS DATE) AS VARCHAR)") == [
+            ("2023-12-31",)
+        ]
 
     def test_a_number_that_does_not_fit_is_refused(self, tmp_path: Path) -> None:
         engine = self.make()
@@ -128,5 +140,7 @@ class EngineSuite:
         torn = tmp_path / "torn.parquet"
         torn.write_bytes(b"PAR1 and then nothing")
         for path in (str(tmp_path / "gone.parquet"), str(torn)):
-            assert isinstance(error_of(lambda path=path: engine.rows(f"SELECT * FROM {engine.scan([path], [])}")), OutsideError)  # type: ignore[misc]
+            assert isinstance(
+                error_of(lambda path=path: engine.rows(f"SELECT * FROM {engine.scan([path], [])}")), OutsideError
+            )  # type: ignore[misc]
         assert engine.rows("SELECT 1") == [(1,)], "the engine goes on"

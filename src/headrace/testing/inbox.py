@@ -46,7 +46,9 @@ class InboxSuite:
         for name in ("a.csv", "b.csv.gz", "c.CSV", "d.jsonl", "xa.csv", "sub/e.csv", "sub/deep/f.csv"):
             self.deliver(tmp_path, name, b"1")
         assert self.names(tmp_path, "?.csv") == ["a.csv", "b.csv.gz"]
-        assert self.names(tmp_path, "sub/*.csv")[:1] == ["sub/deep/f.csv"] or self.names(tmp_path, "sub/*.csv") == ["sub/e.csv"]
+        assert self.names(tmp_path, "sub/*.csv")[:1] == ["sub/deep/f.csv"] or self.names(tmp_path, "sub/*.csv") == [
+            "sub/e.csv"
+        ]
         assert "sub/e.csv" in self.names(tmp_path, "sub/*.csv")
         assert self.names(tmp_path, "none_*.csv") == []
 
@@ -58,7 +60,17 @@ class InboxSuite:
         assert {f.name: inbox.read(f) for f in inbox.list("*.csv")} == {name: name.encode() for name in names}
 
     def test_files_that_are_still_being_written_are_left_out(self, tmp_path: Path) -> None:
-        for name in ("a.csv.part", "b.csv.tmp", ".c.csv", "_d.csv", "~e.csv", "f.csv.filepart", "_temporary/g.csv", ".hidden/h.csv", "i.csv"):
+        for name in (
+            "a.csv.part",
+            "b.csv.tmp",
+            ".c.csv",
+            "_d.csv",
+            "~e.csv",
+            "f.csv.filepart",
+            "_temporary/g.csv",
+            ".hidden/h.csv",
+            "i.csv",
+        ):
             self.deliver(tmp_path, name, b"1")
         assert self.names(tmp_path, "*.csv") == ["i.csv"]
         assert self.names(tmp_path, "*") == ["i.csv"]

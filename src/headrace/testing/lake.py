@@ -26,13 +26,17 @@ class LakeSuite:
     def file(self, lake: Lake, table: str, *numbers: int) -> tuple[str, int]:
         path = lake.new_file(table)
         values = ", ".join(f"({n})" for n in numbers) or "(0)"
-        rows = self.engine().write(f"SELECT n FROM (VALUES {values}) AS t(n){'' if numbers else ' WHERE false'} ORDER BY n", path)
+        rows = self.engine().write(
+            f"SELECT n FROM (VALUES {values}) AS t(n){'' if numbers else ' WHERE false'} ORDER BY n", path
+        )
         return path, rows
 
     def numbers(self, snapshot: Snapshot | None) -> list[int]:
         assert snapshot is not None
         engine = self.engine()
-        return [row[0] for row in engine.rows(f"SELECT n FROM {engine.scan(snapshot.files, [('n', 'INTEGER')])} ORDER BY n")]
+        return [
+            row[0] for row in engine.rows(f"SELECT n FROM {engine.scan(snapshot.files, [('n', 'INTEGER')])} ORDER BY n")
+        ]
 
     def test_a_table_is_none_until_its_first_commit(self, tmp_path: Path) -> None:
         lake = self.open(tmp_path)
@@ -81,7 +85,9 @@ class LakeSuite:
         lake = self.open(tmp_path)
         versions = [lake.commit("t", [self.file(lake, "t", 0)], keep=None, base=None)]
         for n in range(1, 5):
-            versions.append(lake.commit("t", [self.file(lake, "t", n)], keep=() if n == 3 else None, base=lake.snapshot("t")))
+            versions.append(
+                lake.commit("t", [self.file(lake, "t", n)], keep=() if n == 3 else None, base=lake.snapshot("t"))
+            )
         assert versions == sorted(set(versions))
         wanted = [[0], [0, 1], [0, 1, 2], [3], [3, 4]]
         found = [self.open(tmp_path).snapshot("t", version) for version in versions]
@@ -122,14 +128,20 @@ class LakeSuite:
         for i in range(1, self.checkpoint):
             kept = [n for n in range(4) if (i >> n) & 1]
             base = lake.snapshot("t")
-            version = lake.commit("t", [], keep=[files[n][0] for n in kept] or [files[0][0]], base=base, transactions={"lane": i})
+            version = lake.commit(
+                "t", [], keep=[files[n][0] for n in kept] or [files[0][0]], base=base, transactions={"lane": i}
+            )
             wanted[version] = kept or [0]
         reopened = self.open(tmp_path)
         for version in [*list(wanted)[::17], *list(wanted)[-25:]]:
             assert self.numbers(reopened.snapshot("t", version)) == wanted[version], version
         newest = reopened.snapshot("t")
         assert newest is not None
-        assert (newest.transaction("lane"), newest.transaction("once"), newest.transaction("other")) == (self.checkpoint - 1, 7, None)
+        assert (newest.transaction("lane"), newest.transaction("once"), newest.transaction("other")) == (
+            self.checkpoint - 1,
+            7,
+            None,
+        )
 
     def test_a_transaction_is_kept_until_it_is_named_again(self, tmp_path: Path) -> None:
         lake = self.open(tmp_path)
@@ -158,7 +170,9 @@ class LakeSuite:
         lake.commit("t", [self.file(lake, "t", 1)], keep=None, base=None, transactions={"lane": 1})
         stale = lake.snapshot("t")
         lake.commit("t", [], keep=None, base=stale, transactions={"lane": 2})
-        assert isinstance(error_of(lambda: lake.commit("t", [self.file(lake, "t", 9)], keep=None, base=stale)), ConflictError)
+        assert isinstance(
+            error_of(lambda: lake.commit("t", [self.file(lake, "t", 9)], keep=None, base=stale)), ConflictError
+        )
 
     def test_of_threads_with_one_base_one_wins(self, tmp_path: Path) -> None:
         self.race(tmp_path, lambda work: in_threads(6, work))

@@ -206,7 +206,11 @@ class ReplicatedStore:
             if table.name not in self.tables:
                 raise OutsideError("HR0407", f"no table {table.name}")
             for (name, key), row in self.rows[replica].items():
-                if name == table.name and key[: len(partition)] == partition and (key not in found or row[-1] > found[key][-1]):
+                if (
+                    name == table.name
+                    and key[: len(partition)] == partition
+                    and (key not in found or row[-1] > found[key][-1])
+                ):
                     found[key] = row
         return [found[key] for key in sorted(found)]
 
@@ -237,7 +241,13 @@ class _Lake(MemoryLake):
         return super().snapshot(table, version)
 
     def commit(
-        self, table: str, add: Sequence[tuple[str, int]], *, keep: Sequence[str] | None, base: Snapshot | None, transactions: Mapping[str, int] | None = None
+        self,
+        table: str,
+        add: Sequence[tuple[str, int]],
+        *,
+        keep: Sequence[str] | None,
+        base: Snapshot | None,
+        transactions: Mapping[str, int] | None = None,
     ) -> int:
         point()
         if getattr(_here, "actor", None) is not None and self.rnd.random() < self.failing:
@@ -332,7 +342,9 @@ class Schedule:
             shops = self.rnd.sample(SHOPS, self.rnd.choice([1, 2, 3, 3]))
             before = list(self.records.values())[-self.rnd.choice([1, 2, 2, 3]) :][0]
             again = self.rnd.random() < 0.5
-            self.records[self.contract] = list(before) if again else [record for record in self.landed if record[0] in shops]
+            self.records[self.contract] = (
+                list(before) if again else [record for record in self.landed if record[0] in shops]
+            )
             self.counts["judged anew"] += 1
             self._commit(self.records[self.contract], 0, base, whole=True)
         else:
@@ -342,11 +354,13 @@ class Schedule:
             self._commit(new, len(known) - len(new), base, whole=False)
 
     def _commit(self, records: list[tuple[str, int]], first: int, base: Snapshot | None, *, whole: bool) -> None:
-        rows = ", ".join(f"({first + i}, '{shop}', {amount})" for i, (shop, amount) in enumerate(records)) or "(0, '', 0)"
+        rows = (
+            ", ".join(f"({first + i}, '{shop}', {amount})" for i, (shop, amount) in enumerate(records)) or "(0, '', 0)"
+        )
         sql = (
             f"SELECT '' AS _file, o AS _row, 'sales' AS _lane, o::BIGINT AS _offset, now() AS _landed_at, o::BIGINT AS id, TIMESTAMP '2024-01-01' AS sold, "
             f"s AS shop, a::BIGINT AS amount, 'clean' AS _verdict, NULL::VARCHAR[] AS _reasons, NULL::VARCHAR[] AS _flags, "
-            f"NULL::STRUCT(\"column\" VARCHAR, reason VARCHAR, before VARCHAR, after VARCHAR)[] AS _repairs FROM (VALUES {rows}) AS t(o, s, a)"
+            f'NULL::STRUCT("column" VARCHAR, reason VARCHAR, before VARCHAR, after VARCHAR)[] AS _repairs FROM (VALUES {rows}) AS t(o, s, a)'
             + ("" if records else " WHERE false")
         )
         path = self.lake.new_file("silver/sales")
@@ -398,7 +412,9 @@ class Schedule:
             raise WrongError(f"answered from generation {answer.generation}, while the pointer went through {named}")
         wanted = self.expected(answer.generation, shop)
         if answer.rows != wanted:
-            raise WrongError(f"generation {answer.generation}, {shop or 'total'}: {answer.rows} for {wanted}; pointer {self.store.controls[POINTER]}")
+            raise WrongError(
+                f"generation {answer.generation}, {shop or 'total'}: {answer.rows} for {wanted}; pointer {self.store.controls[POINTER]}"
+            )
 
     def expected(self, number: int, shop: str | None) -> list[Row]:
         generation = generations.read(self.store.controls[generations.control_name(number)])
@@ -487,7 +503,10 @@ class Schedule:
             batch = Batch(self.outside.with_detail, _no_inbox, self.lake, engine, self.store, self.outside.observer)  # type: ignore[arg-type]
             batch.generate(Run(""), full=False, refit=False)
         newest = self.reader.generation(self.reader.pointer().generation)
-        if (newest.cut.get("sales"), newest.contracts.get("sales")) != (len(self.records[self.contract]), self.contract):
+        if (newest.cut.get("sales"), newest.contracts.get("sales")) != (
+            len(self.records[self.contract]),
+            self.contract,
+        ):
             raise WrongError(f"a clean run did not count everything: {newest}")
         self.judge_all()
         for zombie in self.zombies:

@@ -43,7 +43,9 @@ TYPES = ServingTable(
 )
 
 
-def sale(shop: str, day: str, hour: int, revenue: str | None, visits: int | None, *, slot: int = 0, gen: int = 1) -> Row:
+def sale(
+    shop: str, day: str, hour: int, revenue: str | None, visits: int | None, *, slot: int = 0, gen: int = 1
+) -> Row:
     return (shop, day, hour, revenue, visits, 1, slot, gen)
 
 
@@ -114,7 +116,10 @@ class StoreSuite:
     def test_rows_come_back_whole_and_others_see_them(self, tmp_path: Path) -> None:
         store = self.open(tmp_path)
         store.create(SALES)
-        assert store.put(SALES, iter([sale("cpt", "2024-01-01", 7, "10.00", 2), sale("cpt", "2024-01-01", 8, None, None)])) == 2
+        assert (
+            store.put(SALES, iter([sale("cpt", "2024-01-01", 7, "10.00", 2), sale("cpt", "2024-01-01", 8, None, None)]))
+            == 2
+        )
         found = [("cpt", "2024-01-01", 7, "10.00", 2, 1, 0, 1), ("cpt", "2024-01-01", 8, None, None, 1, 0, 1)]
         assert [tuple(row) for row in self.open(tmp_path).fetch(SALES, ("cpt",))] == found
 
@@ -132,21 +137,32 @@ class StoreSuite:
         self.open(tmp_path).create(SALES)
         assert len(store.fetch(SALES, ("cpt",))) == 1
 
-    def test_the_highest_generation_stands_in_whatever_order_and_however_often_it_is_written(self, tmp_path: Path) -> None:
+    def test_the_highest_generation_stands_in_whatever_order_and_however_often_it_is_written(
+        self, tmp_path: Path
+    ) -> None:
         store = self.open(tmp_path)
         store.create(SALES)
         for number, order in enumerate(itertools.permutations([2, 9, 10])):
-            rows = [sale(f"shop{number}", "d", 0, str(gen), None if gen == 10 else gen, gen=gen) for gen in (*order, order[0])]
+            rows = [
+                sale(f"shop{number}", "d", 0, str(gen), None if gen == 10 else gen, gen=gen)
+                for gen in (*order, order[0])
+            ]
             for row in rows:
                 store.put(SALES, [row])
-            assert [tuple(r) for r in store.fetch(SALES, (f"shop{number}",))] == [(f"shop{number}", "d", 0, "10", None, 1, 0, 10)], order
+            assert [tuple(r) for r in store.fetch(SALES, (f"shop{number}",))] == [
+                (f"shop{number}", "d", 0, "10", None, 1, 0, 10)
+            ], order
 
     def test_slots_and_keys_do_not_disturb_each_other(self, tmp_path: Path) -> None:
         store = self.open(tmp_path)
         store.create(SALES)
         store.put(SALES, [sale("cpt", "d", 0, "5", 5, slot=0, gen=5), sale("cpt", "d", 1, "5", 5, slot=1, gen=5)])
         store.put(SALES, [sale("cpt", "d", 0, "3", 3, slot=1, gen=3), sale("cpt", "d", 1, "3", 3, slot=1, gen=3)])
-        assert [(r[2], r[3], r[-2], r[-1]) for r in store.fetch(SALES, ("cpt",))] == [(0, "5", 0, 5), (0, "3", 1, 3), (1, "5", 1, 5)]
+        assert [(r[2], r[3], r[-2], r[-1]) for r in store.fetch(SALES, ("cpt",))] == [
+            (0, "5", 0, 5),
+            (0, "3", 1, 3),
+            (1, "5", 1, 5),
+        ]
 
     def test_an_emptied_row_is_a_row(self, tmp_path: Path) -> None:
         store = self.open(tmp_path)
@@ -207,7 +223,9 @@ class StoreSuite:
         store = self.open(tmp_path)
         store.create(TYPES)
         names = ["", "it's", 'a "b"', "ü\u4e2d\U0001f30a", "a;b--c", "%_", " x "]
-        rows: list[Row] = [(n, i, i % 2, -(10**15) + i, None if i else n, i / 7, 2**63 - 1 - i, 1, 0, 1) for i, n in enumerate(names)]
+        rows: list[Row] = [
+            (n, i, i % 2, -(10**15) + i, None if i else n, i / 7, 2**63 - 1 - i, 1, 0, 1) for i, n in enumerate(names)
+        ]
         rows.append(("low", -(2**63), 1, 0, "x", -1e300, -(2**63), 1, 1, 7))
         store.put(TYPES, rows)
         for row in rows:
@@ -237,7 +255,9 @@ class StoreSuite:
         rnd = random.Random(7)
         days = [f"2024-01-0{i}" for i in range(1, 7)]
         rows = {
-            (shop, day, hour, slot): sale(shop, day, hour, f"{rnd.random():.2f}", rnd.randrange(9), slot=slot, gen=rnd.randint(1, 9))
+            (shop, day, hour, slot): sale(
+                shop, day, hour, f"{rnd.random():.2f}", rnd.randrange(9), slot=slot, gen=rnd.randint(1, 9)
+            )
             for shop in ("a", "b")
             for day in days
             for hour in (-1, 0, 5)
@@ -333,7 +353,9 @@ class StoreSuite:
         assert [store.control(f"row{number}") for number in range(8)] == ["x"] * 8
 
 
-def expected(rows: Any, shop: str, bounds: tuple[Any, bool, Any, bool], reverse: bool, after: Row | None, limit: int | None) -> list[Row]:
+def expected(
+    rows: Any, shop: str, bounds: tuple[Any, bool, Any, bool], reverse: bool, after: Row | None, limit: int | None
+) -> list[Row]:
     """What ``fetch`` is to give, worked out slowly."""
     low, low_in, high, high_in = bounds
 

@@ -179,7 +179,9 @@ def test_what_reads_a_broken_mart_is_not_blamed(tmp_path: Path) -> None:
 
 
 def test_a_rule_must_be_a_condition(tmp_path: Path) -> None:
-    line = 'project.source("x", csv("x.csv"), id="id", event_time="t", columns="id BIGINT, t DATE").rule("id + 1", "r")\n'
+    line = (
+        'project.source("x", csv("x.csv"), id="id", event_time="t", columns="id BIGINT, t DATE").rule("id + 1", "r")\n'
+    )
     (error,) = _errors(ProjectFolder(tmp_path, DECLARATIONS + line))
     assert (error.code, "not a condition" in error.what) == ("HR0204", True)
 
