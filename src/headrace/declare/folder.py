@@ -224,10 +224,11 @@ class _Loader:
     def check_conditions(self, source: Source) -> None:
         """Rules and flags are conditions: whatever else an expression is, it would be neither true nor false."""
         conditions = probe_sql(source, "bronze_shape")[len(source.repairs) :]
-        for (place, sql), declared in zip(conditions, (*source.rules, *source.flags), strict=True):
+        texts = [*(r.condition for r in source.rules), *(f.condition for f in source.flags)]
+        for (place, sql), condition in zip(conditions, texts, strict=True):
             kind = self.engine.describe(sql)[0][1]
             if kind not in ("BOOLEAN", '"NULL"', "NULL"):
-                what = f"{source.name}: '{declared.condition}' is {kind}, not a condition"
+                what = f"{source.name}: '{condition}' is {kind}, not a condition"
                 self.errors.append(
                     DeclarationError("HR0204", what, place=place, help="compare it with something: x > 0")
                 )
