@@ -139,11 +139,12 @@ class App:
 
         return names(self.folder)
 
-    def export(self, name: str, path: str) -> int:
+    def export(self, name: str, path: Path) -> int:
         """Writes an export; gives its number of rows."""
-        from headrace.flow.export import export
+        from headrace.flow.export import Gold, export
 
-        return export(name, self.folder, path, self.gold)
+        engine = wiring.engine(self.folder, self.settings, path.parent)
+        return export(name, self.folder, path, Gold(self.project, self.lake, engine, self.reader))
 
     def test(self, names: tuple[str, ...]) -> Iterator[Result]:
         """Runs the project's unit tests, each in a folder of its own."""
@@ -174,6 +175,6 @@ class App:
             raise DeclarationError(
                 "HR0102", f"{file} does not define generate(samples)", help="def generate(samples: Samples) -> None: …"
             )
-        with wiring.scratch(self.folder, self.settings) as run_sql:
+        with wiring.scratch(self.folder, self.settings, target) as run_sql:
             generator(Samples(run_sql, target, seed=seed, scale=scale))
         return target

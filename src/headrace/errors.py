@@ -303,8 +303,9 @@ _code(
 _code(
     "HR0303",
     "A key is not unique",
-    "A join needs one row per key on its right side, and the data have more.",
-    "Mend the data, or declare the reference's real key.",
+    "A file of a reference has a key more than once. Joins still find one row per key, the last one of the file, so that "
+    "nothing is counted twice; but which of them is right, only the sender knows.",
+    "Mend the file and send it again, or declare the reference's real key.",
 )
 _code(
     "HR0304",

@@ -13,11 +13,17 @@ if TYPE_CHECKING:
     from headrace.ports import Engine, Inbox, Lake, Observer, Store
 
 
-def engine(folder: Path, settings: Settings) -> Engine:
+def engine(folder: Path, settings: Settings, *others: Path) -> Engine:
+    """An engine for the lake's files, and those below ``others``."""
     from headrace.adapters.duckdb_engine import DuckDBEngine
 
-    spill = folder / ".headrace" / "spill"
-    return DuckDBEngine(memory=settings["engine.memory"], threads=settings["engine.threads"] or None, spill=str(spill))
+    return DuckDBEngine(
+        folder / settings["lake.path"],
+        *others,
+        memory=settings["engine.memory"],
+        threads=settings["engine.threads"] or None,
+        spill=folder / ".headrace" / "spill",
+    )
 
 
 def binder() -> Engine:
@@ -52,11 +58,11 @@ def run_lock(folder: Path) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def scratch(folder: Path, settings: Settings) -> Iterator[Callable[[str], None]]:
-    """A private engine for generators; gives what runs its statements."""
+def scratch(folder: Path, settings: Settings, target: Path) -> Iterator[Callable[[str], None]]:
+    """A private engine for generators that write below ``target``; gives what runs its statements."""
     from headrace.adapters.duckdb_engine import DuckDBEngine
 
-    private = DuckDBEngine(memory=settings["engine.memory"], spill=str(folder / ".headrace" / "spill"))
+    private = DuckDBEngine(target, memory=settings["engine.memory"], spill=folder / ".headrace" / "spill")
     try:
         yield private.execute
     finally:

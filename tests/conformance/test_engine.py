@@ -10,10 +10,10 @@ from headrace.testing.engine import EngineSuite
 
 
 class TestDuckDB(EngineSuite):
-    def make(self) -> Engine:
-        return DuckDBEngine(memory="256MB", threads=2)
+    def make(self, folder: Path) -> Engine:
+        return DuckDBEngine(folder, memory="256MB", threads=2)
 
     def test_more_than_its_memory_goes_to_disk(self, tmp_path: Path) -> None:
-        engine = DuckDBEngine(memory="40MB", threads=1, spill=str(tmp_path / "spill"))
+        engine = DuckDBEngine(tmp_path, memory="40MB", threads=1, spill=tmp_path / "spill")
         sql = "SELECT i, md5(CAST(i AS VARCHAR)) AS v FROM range(600000) AS t(i) ORDER BY v"
         assert engine.write(sql, str(tmp_path / "big.parquet")) == 600_000

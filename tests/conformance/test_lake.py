@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from headrace.ports import Engine, Lake
 from headrace.testing.lake import LakeSuite
 from headrace.testing.memory import MemoryLake
 
-ENGINE = DuckDBEngine(memory="256MB", threads=1)
+ENGINE = DuckDBEngine(Path(tempfile.gettempdir()), memory="256MB", threads=1)
 
 
 class TestDelta(LakeSuite):

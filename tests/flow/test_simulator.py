@@ -42,7 +42,7 @@ def outside() -> Iterator[Outside]:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
         projects.append(load(place / name, wiring.binder()))
-    yield Outside(*projects, lambda: DuckDBEngine(memory="128MB", threads=1), wiring.silence(), place / "lake")
+    yield Outside(*projects, lambda: DuckDBEngine(place, memory="128MB", threads=1), wiring.silence(), place / "lake")
     shutil.rmtree(place)
 
 

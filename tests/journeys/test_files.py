@@ -359,6 +359,24 @@ def test_of_a_reference_the_latest_version_stands(tmp_path: Path) -> None:
     assert run.total("superseded", "refine") == 1
 
 
+def test_a_key_that_one_file_has_twice_is_told(tmp_path: Path) -> None:
+    declarations = 'project = Project("p")\nproject.reference("events", csv("*.csv"), key="k", columns="k VARCHAR, v BIGINT NOT NULL")'
+    folder = ProjectFolder(tmp_path, declarations)
+    folder.land("1.csv", "k,v\na,1\nb,2\na,3\nc,x\nc,5\n")
+    folder.run()
+    assert folder.observer.alarms == [
+        "HR0303: events has keys more than once in a file; the last row of each stands: k=a (1.csv, rows 1, 3)"
+    ]
+    assert silver(folder, "v", "_verdict") == [
+        (1, "superseded"), (2, "clean"), (3, "clean"), (None, "quarantined"), (5, "clean"),
+    ]  # fmt: skip
+    folder.land("2.csv", "k,v\nb,4\n")
+    folder.land("3.csv", "k,v\n" + "".join(f"d{i},1\nd{i},2\n" for i in range(8)))
+    folder.run()
+    assert "k=b" not in folder.observer.alarms[-1], "a later file corrects an earlier one"
+    assert folder.observer.alarms[-1].endswith("; and 4 more")
+
+
 def test_a_rule_repair_or_flag_that_fails_with_an_error_judges_its_record_only(tmp_path: Path) -> None:
     declared = 'csv("*.csv"), id="id", event_time="day", columns="id BIGINT, day DATE, kind VARCHAR, amount BIGINT"'
     more = """

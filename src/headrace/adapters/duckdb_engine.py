@@ -17,24 +17,31 @@ Row = tuple[Any, ...]
 
 
 class DuckDBEngine:
-    """One connection to an in-memory DuckDB that reads only what it is offered.
+    """One connection to an in-memory DuckDB that reads what it is offered and files below ``folders``, nothing else.
 
     ``memory`` is DuckDB's own limit, as ``'512MB'``; ``spill`` the folder that it may use beyond it.
     """
 
-    def __init__(self, *, memory: str = "640MB", threads: int | None = None, spill: str = "") -> None:
+    def __init__(
+        self, *folders: Path, memory: str = "640MB", threads: int | None = None, spill: Path | None = None
+    ) -> None:
         config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": memory,
             "autoinstall_known_extensions": False,
+            "python_enable_replacements": False,  # else a misspelt table is looked for among this program's variables
         }
         if threads:
             config["threads"] = threads
         if spill:
-            config["temp_directory"] = spill
+            config["temp_directory"] = str(spill)
         self._connection = duckdb.connect(config=config)
         # Order is what ORDER BY says. Keeping that of the input as well would hold row groups back, until memory is short
         # and one thread does all the work.
-        self._connection.execute("SET timezone = 'UTC'; SET preserve_insertion_order = false")
+        allowed = ", ".join(_text(str(folder)) for folder in folders)
+        self._connection.execute(
+            f"SET timezone = 'UTC'; SET preserve_insertion_order = false; SET allowed_directories = [{allowed}]; "
+            "SET enable_external_access = false; SET lock_configuration = true"
+        )
 
     def describe(self, sql: str) -> Sequence[tuple[str, str]]:
         try:
@@ -67,16 +74,14 @@ class DuckDBEngine:
 
     def write(self, sql: str, path: str) -> int:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        result = self._run(
-            f"COPY ({sql}) TO '{path.replace(chr(39), chr(39) * 2)}' (FORMAT parquet, COMPRESSION snappy)"
-        ).fetchone()
+        result = self._run(f"COPY ({sql}) TO {_text(path)} (FORMAT parquet, COMPRESSION snappy)").fetchone()
         with Path(path).open("rb") as written:
             os.fsync(written.fileno())
         return int(result[0]) if result else 0
 
     def export(self, sql: str, path: str, kind: str) -> int:
         options = {"csv": "FORMAT csv, HEADER", "parquet": "FORMAT parquet", "json": "FORMAT json"}[kind]
-        result = self._run(f"COPY ({sql}) TO '{path.replace(chr(39), chr(39) * 2)}' ({options})").fetchone()
+        result = self._run(f"COPY ({sql}) TO {_text(path)} ({options})").fetchone()
         return int(result[0]) if result else 0
 
     def scan(self, files: Sequence[str], columns: Sequence[tuple[str, str]]) -> str:
@@ -84,7 +89,7 @@ class DuckDBEngine:
             return (
                 "(SELECT " + ", ".join(f'CAST(NULL AS {type}) AS "{name}"' for name, type in columns) + " WHERE false)"
             )
-        listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+        listed = ", ".join(_text(file) for file in files)
         return f"read_parquet([{listed}], union_by_name = true)" if len(files) > 1 else f"read_parquet([{listed}])"
 
     def execute(self, sql: str) -> None:
@@ -99,6 +104,10 @@ class DuckDBEngine:
             return self._connection.execute(sql, list(values)) if values else self._connection.execute(sql)
         except duckdb.Error as error:
             raise _translated(error) from None
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
 
 
 def _reason(error: Exception) -> str:

@@ -107,7 +107,10 @@ class SQLiteStore:
     @contextlib.contextmanager
     def moment(self) -> Iterator[None]:
         connection = self._connection()
-        connection.execute("BEGIN")
+        try:
+            connection.execute("BEGIN")
+        except sqlite3.Error as error:
+            raise _outside(error) from None
         try:
             yield
         finally:

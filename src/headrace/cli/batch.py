@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -285,17 +287,22 @@ def lake_sql(ctx: click.Context, sql: str, as_json: bool) -> None:
 @click.option(
     "--to",
     "path",
-    type=click.Path(dir_okay=False),
+    type=click.Path(dir_okay=False, path_type=Path),
     help="File to write; .csv, .parquet or .jsonl (default: standard output as CSV).",
 )
 @click.pass_context
-def export(ctx: click.Context, name: str | None, path: str | None) -> None:
+def export(ctx: click.Context, name: str | None, path: Path | None) -> None:
     """Write one of the project's exports (`exports/NAME.sql`)."""
     app = open_app(ctx)
     if name is None:
         for known in app.exports():
             click.echo(known)
         return
-    rows = app.export(name, path or "-")
     if path is not None:
-        click.echo(f"{rows:,} rows in {path}", err=True)
+        click.echo(f"{app.export(name, path):,} rows in {path}", err=True)
+        return
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place, "export.csv")
+        app.export(name, file)
+        with file.open("rb") as written:
+            shutil.copyfileobj(written, click.get_binary_stream("stdout"))

@@ -46,18 +46,16 @@ def names(folder: Path) -> list[str]:
     return sorted(f.stem for f in (folder / "exports").glob("*.sql"))
 
 
-def export(name: str, folder: Path, path: str, gold: Gold) -> int:
-    """Writes an export to ``path`` (format by its ending; ``-`` is CSV to standard output); gives the number of rows.
+def export(name: str, folder: Path, path: Path, gold: Gold) -> int:
+    """Writes an export to ``path`` (format by its ending); gives the number of rows.
 
     Raises NotFoundError HR0501 and SettingError HR0601 (an ending that no format has).
     """
     file = folder / "exports" / f"{name}.sql"
     if not file.is_file():
         raise NotFoundError("HR0501", f"no export '{name}'", help=nearest(name, names(folder)))
-    gold.define()
-    if path == "-":
-        return gold.engine.export(file.read_text(), "/dev/stdout", "csv")
-    kind = FORMATS.get(Path(path).suffix)
+    kind = FORMATS.get(path.suffix)
     if kind is None:
         raise SettingError("HR0601", f"'{path}' names no format", help="end the name in " + ", ".join(FORMATS))
-    return gold.engine.export(file.read_text(), path, kind)
+    gold.define()
+    return gold.engine.export(file.read_text(), str(path), kind)

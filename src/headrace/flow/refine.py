@@ -18,6 +18,10 @@ CONTRACT = "contract"
 """The lake transaction that names the contract a silver table was judged by."""
 
 
+KEYS_TOLD = 5
+"""Repeated keys that an alarm names."""
+
+
 def contract_hash(source: Source, voids: Sequence[tuple[int, int]]) -> int:
     """A number that changes with whatever changes a verdict, or the records that count."""
     text = judge_sql(source, "bronze", "repeats") + repeats_sql(source, "judged") + repr(voids)
@@ -43,6 +47,8 @@ def refine(source: Source, lake: Lake, engine: Engine, observer: Observer, lande
     scan = _kept(engine, engine.scan(bronze.files, bronze_columns(source)), voids)
     engine.define("to_judge", f"SELECT * FROM {scan} WHERE _offset >= {first} AND _offset < {end}")
     repeats = _repeats(source, scan, first, end, engine)
+    if repeats and source.role == "reference":
+        _tell_repeated_keys(source, engine, observer)
     path = lake.new_file(f"silver/{source.name}")
     rows = engine.write(judge_sql(source, "to_judge", repeats), path)
     transactions = {source.name: end, CONTRACT: judged_by}
@@ -104,3 +110,20 @@ def _repeats(source: Source, scan: str, first: int, end: int, engine: Engine) ->
     engine.keep("candidates_judged", judge_sql(source, "candidates", None))
     engine.keep("repeats", f"SELECT * FROM ({repeats_sql(source, 'candidates_judged')}) WHERE _offset >= {first}")
     return "repeats"
+
+
+def _tell_repeated_keys(source: Source, engine: Engine, observer: Observer) -> None:
+    """Alarms about keys that one file has more than once: a later file corrects an earlier one, but here either row may
+    be the right one."""
+    key = (*source.identity, source.valid_from) if source.valid_from else source.identity
+    named = " || ', ' || ".join(f"'{name}=' || CAST({name} AS VARCHAR)" for name in key)
+    found = engine.rows(
+        f"SELECT {named}, _file, list(_row ORDER BY _row) AS _rows FROM candidates_judged WHERE _reasons IS NULL "
+        f"GROUP BY ALL HAVING count(*) > 1 ORDER BY _file, _rows"
+    )
+    if found:
+        told = "; ".join(f"{keys} ({file}, rows {', '.join(map(str, rows))})" for keys, file, rows in found[:KEYS_TOLD])
+        more = f"; and {len(found) - KEYS_TOLD} more" if len(found) > KEYS_TOLD else ""
+        observer.alarm(
+            f"HR0303: {source.name} has keys more than once in a file; the last row of each stands: {told}{more}"
+        )
