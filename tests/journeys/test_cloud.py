@@ -635,7 +635,7 @@ ALLOWED = {
 def focus(app: App, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
     file = tmp_path_factory.mktemp("focus") / "focus.csv"
     assert app.exports() == ["focus"]
-    count = app.export("focus", str(file))
+    count = app.export("focus", file)
     with file.open(newline="") as text:
         rows = list(csv.DictReader(text))
     assert len(rows) == count

@@ -305,4 +305,4 @@ def export(ctx: click.Context, name: str | None, path: Path | None) -> None:
         file = Path(place, "export.csv")
         app.export(name, file)
         with file.open("rb") as written:
-            shutil.copyfileobj(written, click.get_binary_stream("stdout"))
+            shutil.copyfileobj(written, sys.stdout.buffer)

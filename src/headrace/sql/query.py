@@ -355,16 +355,13 @@ class Compiler:
             if name in self.parameters or name == "now":
                 continue
             holder: exp.Expr = place
-            required, default = True, None
+            required = True
             if isinstance(place.parent, exp.Coalesce) and place.parent.this is place:
                 holder, required = place.parent, False
-                literal = place.parent.expressions[0] if place.parent.expressions else None
-                default = int(literal.name) if isinstance(literal, exp.Literal) and literal.is_int else None
             type = self.type_beside(holder)
             many = isinstance(place.parent, exp.In) and place.parent.args.get("field") is place
             if type is None:
                 continue
-            del default
             self.parameters[name] = Parameter(name, type, required, many)
         for place in node.find_all(exp.Placeholder):
             name = str(place.this)
