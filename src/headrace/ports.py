@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -168,8 +167,12 @@ class Store(Protocol):
         """
         ...
 
-    def moment(self) -> AbstractContextManager[None]:
-        """Where the store has snapshots, all reads inside see one of them; else nothing."""
+    def hold(self) -> None:
+        """Until ``release``, this thread's reads may all see the store as it is at the first of them, where that costs less."""
+        ...
+
+    def release(self) -> None:
+        """Ends ``hold``; nothing where there was none."""
         ...
 
     def drop(self, table: str) -> None:

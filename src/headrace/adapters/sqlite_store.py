@@ -34,11 +34,8 @@ class SQLiteStore:
             return done.rowcount == 1
 
     def control(self, name: str) -> str | None:
-        try:
-            row = self._connection().execute("SELECT value FROM control WHERE name = ?", (name,)).fetchone()
-        except sqlite3.Error as error:
-            raise _outside(error) from None
-        return None if row is None else str(row[0])
+        rows = self._read("SELECT value FROM control WHERE name = ?", (name,))
+        return rows[0][0] if rows else None
 
     def set_control(self, name: str, value: str) -> None:
         with self._writing() as connection:
@@ -99,21 +96,17 @@ class SQLiteStore:
             *(after or ()),
             -1 if limit is None else limit,
         ]
-        try:
-            return self._connection().execute(sql, values).fetchall()
-        except sqlite3.Error as error:
-            raise _outside(error) from None
+        return self._read(sql, values)
 
-    @contextlib.contextmanager
-    def moment(self) -> Iterator[None]:
+    def hold(self) -> None:
+        # One transaction takes the file's locks once for many reads: two system calls each.
         connection = self._connection()
-        try:
-            connection.execute("BEGIN")
-        except sqlite3.Error as error:
-            raise _outside(error) from None
-        try:
-            yield
-        finally:
+        if not connection.in_transaction:
+            self._read("BEGIN")
+
+    def release(self) -> None:
+        connection = getattr(self._local, "connection", None)
+        if connection is not None:
             connection.rollback()  # it only read
 
     def drop(self, table: str) -> None:
@@ -121,18 +114,20 @@ class SQLiteStore:
             connection.execute(f'DROP TABLE IF EXISTS "{table}"')
 
     def physical(self) -> Sequence[str]:
-        rows = (
-            self._connection()
-            .execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'control' ORDER BY name")
-            .fetchall()
-        )
-        return [row[0] for row in rows]
+        sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'control' ORDER BY name"
+        return [row[0] for row in self._read(sql)]
 
     def close(self) -> None:
         connection = getattr(self._local, "connection", None)
         if connection is not None:
             connection.close()
             self._local.connection = None
+
+    def _read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        try:
+            return self._connection().execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise _outside(error) from None
 
     def _many(self, sql: str, rows: list[Row]) -> int:
         with self._writing() as connection:
@@ -156,6 +151,7 @@ class SQLiteStore:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         connection = self._connection()
+        connection.rollback()  # what was held for reading
         try:
             connection.execute("BEGIN IMMEDIATE")
             yield connection

@@ -103,7 +103,7 @@ def _write(answer: Answer, output: str) -> None:
 def describe(project: LoadedProject, name: str) -> None:
     """A query's own help: what it answers, its parameters, its columns."""
     from headrace.errors import nearest
-    from headrace.flow.answer import example
+    from headrace.sql.parameters import example
 
     found = project.queries.get(name)
     if found is None:

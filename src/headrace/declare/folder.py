@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Protocol
 
 from headrace.declare.builder import IDENTIFIER, Project
-from headrace.errors import DeclarationError, HeadraceError, Place, ProjectErrors, nearest
+from headrace.errors import DeclarationError, HeadraceError, ParameterError, Place, ProjectErrors, nearest
 from headrace.model.mart import Dataset, Mart
 from headrace.model.page import Page
 from headrace.model.project import LoadedProject
+from headrace.model.serving import Parameter
 from headrace.model.source import Source
 from headrace.model.types import Column, Type, parse_type
 from headrace.sql.compose import compile_query
@@ -22,6 +23,7 @@ from headrace.sql.dialect import Text
 from headrace.sql.gold import parts_columns
 from headrace.sql.judge import check_expressions, judge_sql, probe_sql
 from headrace.sql.mart import ORIGIN, MartErrors, Relation, compile_mart
+from headrace.sql.parameters import value_of
 from headrace.sql.query import Query
 from headrace.sql.silver import compile_dataset, tables_of
 
@@ -345,6 +347,7 @@ class _Loader:
             self.errors.append(error)
 
     def check_page(self, page: Page) -> None:
+        filters = dict(page.filters)
         for tile in page.tiles:
             query = self.queries.get(tile.query)
             if query is None:
@@ -356,12 +359,28 @@ class _Loader:
             for column in (tile.x, tile.y, tile.by):
                 if column is not None and column not in names:
                     self.page_error(page, f"query '{tile.query}' has no column '{column}'", nearest(column, names))
-            parameters = [p.name for p in query.parameters]
+            parameters = {p.name: p for p in query.parameters}
             for given in tile.given:
                 if given not in parameters:
                     self.page_error(
                         page, f"query '{tile.query}' has no parameter '{given}'", nearest(given, parameters)
                     )
+            preset = [*tile.given.items(), *((n, filters.pop(n)) for n in parameters if n in filters)]
+            for name, value in preset:
+                if name in parameters:
+                    self.check_preset(page, parameters[name], value)
+
+        if filters and all(tile.query in self.queries for tile in page.tiles):
+            known = [p.name for tile in page.tiles for p in self.queries[tile.query].parameters]
+            for name in filters:
+                self.page_error(page, f"no tile's query has a parameter '{name}'", nearest(name, known))
+
+    def check_preset(self, page: Page, parameter: Parameter, text: str) -> None:
+        try:
+            for item in text.split(",") if parameter.many else [text]:
+                value_of(parameter, item)
+        except ParameterError as error:
+            self.page_error(page, error.what, error.help)
 
     def page_error(self, page: Page, what: str, help: str) -> None:
         self.errors.append(

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-import datetime as dt
-import hashlib
 import json
-import time
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.errors import NotFoundError, NotReadyError, OutsideError, ParameterError, nearest
 from headrace.model.project import LoadedProject
-from headrace.model.serving import Parameter, ServingTable
+from headrace.model.serving import ServingTable
 from headrace.model.types import Column
 from headrace.ports import Store
 from headrace.seam import generation as generations
@@ -22,7 +20,8 @@ from headrace.seam import pointer as pointers
 from headrace.seam.generation import Generation
 from headrace.seam.pointer import Pointer
 from headrace.seam.reader import live
-from headrace.sql.query import MOST, Fetch, Plan, Query
+from headrace.sql.parameters import parameters_of
+from headrace.sql.query import Fetch, Plan, Query
 
 Row = tuple[Any, ...]
 TRIES = 20
@@ -98,28 +97,22 @@ class Reader:
         plan = query.plan(values)
         limit = values.get(query.limit) if query.limit else query.fixed_limit
         after = self._after(query, values, cursor) if cursor else None
+        pointer = self._pointer[1]  # as it was when last looked at, which nearly always is as it is
+        fresh = pointer.generation == 0
+        if fresh:
+            pointer = self.pointer()
         for _ in range(TRIES):
-            with self.store.moment():
-                pointer = self.pointer()
-                generation = self.generation(pointer.generation)
-                for table in plan.tables:
-                    if table.name not in generation.tables:
-                        raise NotReadyError(
-                            "HR0403",
-                            f"query '{query.name}' is new or changed since the last run",
-                            help="headrace run",
-                            retry_after=10,
-                        )
-                try:
-                    rows, looked, others, more = self._fetch(plan, values, pointer, limit, after)
-                except OutsideError:
-                    # A table that no generation names any more may have been dropped under this read.
-                    if pointers.still_valid(pointer.generation, self.pointer()):
-                        raise
-                    continue
-                valid = pointers.still_valid(pointer.generation, self.pointer())
-            if valid:
-                break
+            try:
+                generation = self._naming(plan, query, pointer)
+                rows, looked, others, more = self._fetch(plan, values, pointer, limit, after)
+            except (NotReadyError, OutsideError):
+                # A table that no generation names any more may have been dropped under this read.
+                if self._stands(pointer, fresh):
+                    raise
+            else:
+                if self._stands(pointer, fresh):
+                    break
+            pointer, fresh = self._pointer[1], True
         else:
             raise NotReadyError("HR0408", "publications kept overtaking this read")
         done = plan.finish(rows, values, looked, *others)
@@ -138,6 +131,24 @@ class Reader:
             complete=True,
             cursor=following,
         )
+
+    def _stands(self, seen: Pointer, fresh: bool) -> bool:
+        """The second look. Where the first one was not ``fresh``, only the generation that is current will do."""
+        now = self.pointer()
+        return now.generation == seen.generation or (fresh and pointers.still_valid(seen.generation, now))
+
+    def _naming(self, plan: Plan, query: Query, pointer: Pointer) -> Generation:
+        """The generation that answers; raises NotReadyError HR0403 where it does not have the plan's tables."""
+        generation = self.generation(pointer.generation)
+        for table in plan.tables:
+            if table.name not in generation.tables:
+                raise NotReadyError(
+                    "HR0403",
+                    f"query '{query.name}' is new or changed since the last run",
+                    help="headrace run",
+                    retry_after=10,
+                )
+        return generation
 
     def _fetch(self, plan: Plan, values: Mapping[str, Any], pointer: Pointer, limit: int | None, after: Row | None) -> tuple[list[Row], list[dict[Row, list[Row]]], list[list[Row]], bool]:  # fmt: skip
         rows: list[Row] = []
@@ -181,10 +192,11 @@ class Reader:
             last = len(fetched) < size
             if not last:
                 # The second slot of the last key may lie beyond the page: leave that key to the next one.
-                key = fetched[-1][:end]
-                whole = [row for row in fetched if row[:end] != key]
+                key, whole = fetched[-1][:end], len(fetched) - 1
+                while whole and fetched[whole - 1][:end] == key:
+                    whole -= 1
                 if whole:
-                    fetched = whole
+                    del fetched[whole:]
             rows += self._live(plan.table, fetched, pointer)
             if len(rows) > limit:
                 return rows[:limit], True
@@ -225,94 +237,7 @@ class Reader:
         return tuple(key)
 
 
-def _fingerprint(query: Query, values: Mapping[str, Any]) -> str:
-    asked = {k: v for k, v in values.items() if k not in ("now", query.limit)}
-    return hashlib.blake2b(f"{query.sql}{sorted(asked.items())}".encode(), digest_size=6).hexdigest()
-
-
-def parameters_of(query: Query, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Stored values of a query's parameters from their texts; raises ParameterError HR0502 naming the first that is wrong."""
-    known = {p.name: p for p in query.parameters}
-    for name in given:
-        if name not in known:
-            raise ParameterError(
-                "HR0502",
-                f"query '{query.name}' has no parameter '{name}'",
-                parameter=name,
-                help=nearest(name, known) if known else "it has none",
-            )
-    values: dict[str, Any] = {"now": int(time.time() * 1_000_000)}
-    for parameter in query.parameters:
-        text = given.get(parameter.name)
-        if text is None or text == "" or text == []:
-            if parameter.required:
-                raise ParameterError(
-                    "HR0502",
-                    f"parameter '{parameter.name}' is missing",
-                    parameter=parameter.name,
-                    help=f"{parameter.name}={example(parameter)}",
-                )
-            values[parameter.name] = parameter.default
-        elif parameter.many:
-            items = text if isinstance(text, list) else str(text).split(",")
-            values[parameter.name] = list(dict.fromkeys(_value(parameter, item) for item in items))
-        else:
-            if isinstance(text, list):
-                raise ParameterError(
-                    "HR0502",
-                    f"parameter '{parameter.name}' is given twice",
-                    parameter=parameter.name,
-                    help="give it once",
-                )
-            values[parameter.name] = _value(parameter, str(text))
-    for sql, holds in query.validations:
-        if holds(values) is False:
-            raise ParameterError("HR0502", f"the parameters do not satisfy: {sql}", parameter=next(iter(known), ""))
-    return values
-
-
-def _value(parameter: Parameter, text: str) -> Any:
-    kind = parameter.type
-    try:
-        if "\0" in text or (not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)):
-            raise ValueError("not text")
-        if kind.name == "DATE":
-            if len(text) != 10:
-                raise ValueError(text)
-            return dt.date.fromisoformat(text).isoformat()
-        if kind.is_instant:
-            moment = dt.datetime.fromisoformat(text.replace(" ", "+") if text.count(" ") == 1 and "T" in text else text)
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-            return (moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
-        if kind.name == "BOOLEAN":
-            return {"true": 1, "false": 0}[text.lower()]
-        if kind.name == "DOUBLE":
-            return float(text)
-        if kind.is_exact:
-            if not text.lstrip("-").isdigit() or not text.isascii() or len(text) > 19:
-                raise ValueError(text)
-            number = int(text)
-            if not -(2**63) <= number < 2**63 or (
-                parameter.maximum is not None and not 1 <= number <= parameter.maximum
-            ):
-                raise ValueError(text)
-            return number
-    except (ValueError, KeyError, OverflowError):
-        wanted = (
-            f"a whole number from 1 to {parameter.maximum}" if parameter.maximum else f"{kind}, as {example(parameter)}"
-        )
-        raise ParameterError(
-            "HR0502", f"parameter '{parameter.name}' is '{text[:80]}'", parameter=parameter.name, help=wanted
-        ) from None
-    return text
-
-
-def example(parameter: Parameter) -> str:
-    """A value that the parameter could have."""
-    if parameter.default is not None:
-        return str(parameter.default)
-    return {"DATE": "2025-08-01", "TIMESTAMP": "2025-08-01T00:00:00Z", "TIMESTAMPTZ": "2025-08-01T00:00:00Z", "BOOLEAN": "true",
-            "VARCHAR": f"<{parameter.name}>"}.get(parameter.type.name, "1")  # fmt: skip
-
-
-__all__ = ["MOST", "Answer", "Reader", "example", "parameters_of"]
+def _fingerprint(query: Query, values: Mapping[str, Any]) -> int:
+    """Tells questions apart, so that a cursor is not used for another one by mistake."""
+    asked = [value for name, value in values.items() if name != "now" and name != query.limit]
+    return zlib.crc32(repr(asked).encode(), zlib.crc32(query.sql.encode()))

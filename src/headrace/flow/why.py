@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from headrace.flow.answer import Reader, parameters_of
+from headrace.flow.answer import Reader
 from headrace.flow.export import Gold
 from headrace.model.source import Source
 from headrace.model.types import Column
@@ -17,6 +17,7 @@ from headrace.ports import Engine, Lake
 from headrace.seam.pointer import Pointer
 from headrace.seam.reader import live
 from headrace.sql.judge import bronze_columns, literal, quote, silver_columns
+from headrace.sql.parameters import parameters_of
 from headrace.sql.query import Plan, Query
 from headrace.sql.trace import trace_sql
 

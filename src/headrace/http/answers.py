@@ -13,12 +13,13 @@ import msgspec
 
 from headrace import __version__
 from headrace.errors import NotReadyError, ParameterError
-from headrace.flow.answer import Answer, Reader, parameters_of
+from headrace.flow.answer import Answer, Reader
 from headrace.http.budget import Bounded, SpentError
 from headrace.http.problems import Refusal, Reply
 from headrace.model.project import LoadedProject
 from headrace.ports import Store
 from headrace.seam.generation import Generation
+from headrace.sql.parameters import parameters_of
 from headrace.sql.query import Query
 
 Headers = list[tuple[bytes, bytes]]
@@ -69,6 +70,7 @@ class Answers:
         self._quick = Bounded(store, min(AT_ONCE, max_scan))
         self.reader = Reader(project, self._quick)
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="answers")
+        self._held = False
         self._waiting = 0
         self._encode = msgspec.json.Encoder().encode
 
@@ -141,11 +143,21 @@ class Answers:
         return values
 
     def _at_once(self, query: Query, values: dict[str, Any], cursor: str | None) -> Answer:
+        if not self._held:
+            # Every request that one turn of the event loop answers was received before it, so that what the first of
+            # them sees of the store is news enough for all.
+            self._store.hold()
+            self._held = True
+            asyncio.get_running_loop().call_soon(self._release)
         self._quick.refill()
         answer = self.reader.read(query, values, cursor)
         if len(answer.rows) > self.max_rows:
             raise _too_much(self.max_rows)
         return answer
+
+    def _release(self) -> None:
+        self._held = False
+        self._store.release()
 
     async def _in_thread(self, query: Query, values: dict[str, Any], cursor: str | None) -> Answer:
         if self._waiting >= QUEUE:

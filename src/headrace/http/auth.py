@@ -86,6 +86,8 @@ class Authenticator:
         self._clock = clock
         self._noted = noted
         self._secret = secrets.token_bytes(32)
+        self.fresh = False
+        """Whether the file was looked at already since whatever is asked next was received."""
         self._known: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
         self._flights: dict[bytes, asyncio.Future[bool]] = {}
         # One core stays free for the event loop, so that wrong passwords cannot slow down right ones.
@@ -98,7 +100,8 @@ class Authenticator:
 
     def known(self, headers: Mapping[bytes, bytes]) -> Caller | Login:
         """The caller, or a login that ``verify`` must look at. Raises Refusal 401."""
-        self._refresh()
+        if not self.fresh:
+            self._refresh()
         header = headers.get(b"authorization")
         if header is None:
             token = headers.get(b"x-api-key")

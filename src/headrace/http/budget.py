@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 from headrace.model.serving import ServingTable
@@ -51,10 +50,13 @@ class Bounded:
             raise SpentError
         return rows
 
-    def moment(self) -> AbstractContextManager[None]:
-        return self._store.moment()
+    # An answer writes nothing, and does not know of others.
 
-    # An answer writes nothing.
+    def hold(self) -> None:
+        raise NotImplementedError
+
+    def release(self) -> None:
+        raise NotImplementedError
 
     def compare_and_set(self, name: str, old: str | None, new: str) -> bool:
         raise NotImplementedError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import sys
 import time
@@ -79,6 +80,10 @@ class Gateway:
             headers = headers_of(scope["headers"], path, query)
             if not self._is_open(path, headers, address):
                 caller = self._auth.known(headers)
+                if not self._auth.fresh:
+                    # True of every request that this turn of the event loop handles: all were received before it.
+                    self._auth.fresh = True
+                    asyncio.get_running_loop().call_soon(self._turn_ends)
                 if isinstance(caller, Login):
                     caller = await self._auth.verify(caller, address)
                 who = caller.name
@@ -111,6 +116,9 @@ class Gateway:
                 code,
                 rows,
             )
+
+    def _turn_ends(self) -> None:
+        self._auth.fresh = False
 
     async def _refuse(self, error: Exception, scope: Scope, responder: _Responder, request_id: str) -> str:
         """Answers with what went wrong, and gives its code. What is our own fault also goes to standard error."""

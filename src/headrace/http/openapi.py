@@ -10,11 +10,11 @@ import msgspec
 
 from headrace import __version__
 from headrace.errors import CODES
-from headrace.flow.answer import example
 from headrace.model.page import Page
 from headrace.model.project import LoadedProject
 from headrace.model.serving import Parameter
 from headrace.model.types import Type
+from headrace.sql.parameters import example
 from headrace.sql.query import Query
 
 Schema = dict[str, Any]

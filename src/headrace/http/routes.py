@@ -18,7 +18,6 @@ from starlette.types import Receive, Scope, Send
 
 from headrace import __version__
 from headrace.errors import CODES, HeadraceError, NotFoundError, NotReadyError, OutsideError, ParameterError
-from headrace.flow.answer import example
 from headrace.http.answers import Answers
 from headrace.http.gateway import PAGE_POLICY
 from headrace.http.meter import Meter
@@ -26,6 +25,7 @@ from headrace.http.openapi import document
 from headrace.http.pages import Pages
 from headrace.http.problems import Problem, Refusal
 from headrace.model.serving import Parameter
+from headrace.sql.parameters import example
 from headrace.sql.query import Query
 
 Endpoint = Callable[[Request], Awaitable[Response]]

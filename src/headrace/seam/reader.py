@@ -14,19 +14,18 @@ def live(rows: Iterable[Row], width: int, generation: int, abandoned: Collection
     ``rows`` are in key order and end in records, slot, generation; the first ``width`` values are the key (Reader, 2).
     The rows that come back end in records.
     """
-    given_up = frozenset(abandoned)
     out: list[Row] = []
     best: Row | None = None
-    at: Row | None = None
+    last = max(width - 1, 0)
     for row in rows:
         gen = row[-1]
-        if gen > generation or gen in given_up:
+        if gen > generation or gen in abandoned:
             continue
-        key = row[:width]
-        if best is None or key != at:
+        # Neighbours mostly differ in the last value of their keys: only where they do not, whole keys are compared.
+        if best is None or (width and row[last] != best[last]) or row[:width] != best[:width]:
             if best is not None and best[-3]:
                 out.append(best[:-2])
-            best, at = row, key
+            best = row
         elif gen > best[-1]:
             best = row
     if best is not None and best[-3]:

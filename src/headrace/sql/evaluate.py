@@ -7,6 +7,7 @@ The helpers that the source calls stand in ``sql.arithmetic``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from sqlglot import exp
@@ -205,8 +206,8 @@ class Evaluator:
     def _coalesce(self, node: exp.Coalesce) -> Code:
         codes = self._same([node.this, *node.expressions])
         texts = [c.text for c in codes]
-        text = f"coalesce({', '.join(texts)})" if all(texts) else ""
-        return Code(f"coalesce({', '.join(c.source for c in codes)})", codes[0].type, text)
+        text = _first(texts) if all(texts) else ""
+        return Code(_first([c.source for c in codes]), codes[0].type, text)
 
     def _nullif(self, node: exp.Nullif) -> Code:
         value = self.compile(node.this)
@@ -383,6 +384,16 @@ class Evaluator:
             return [Code(n.ratio, Type(RATIO)) for n in known]
         scale = max(n.type.scale for n in known)
         return [Code(n.at_scale(scale), Type(EXACT, scale=scale), n.text_at(scale)) for n in known]
+
+
+def _first(sources: list[str]) -> str:
+    """The first value that is not None. Values that cost nothing to look at twice need no call."""
+    *others, source = sources
+    if not all(re.fullmatch(r"[a-z]\w*(\[('\w+'|\d+)\])?", other) for other in others):
+        return f"coalesce({', '.join(sources)})"
+    for other in reversed(others):
+        source = f"({other} if {other} is not None else {source})"
+    return source
 
 
 def finished(code: Code) -> Code:

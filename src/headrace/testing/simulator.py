@@ -13,7 +13,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -214,8 +214,9 @@ class ReplicatedStore:
                     found[key] = row
         return [found[key] for key in sorted(found)]
 
-    def moment(self) -> AbstractContextManager[None]:
-        return nullcontext()
+    def hold(self) -> None: ...
+
+    def release(self) -> None: ...
 
     def drop(self, table: str) -> None:
         point()

@@ -52,9 +52,6 @@ def sale(
 class StoreSuite:
     """``open(place)`` opens a store; the same place is the same store, also from another process. A new place is empty."""
 
-    snapshots = True
-    """Whether ``moment`` gives a snapshot."""
-
     def open(self, place: Path) -> Store:
         raise NotImplementedError
 
@@ -287,36 +284,36 @@ class StoreSuite:
                 after = tuple(page[-1][1:3])
             assert len(seen) == len(set(seen)) == 40
 
-    # Moments, and tables that come and go
+    # Reads that are held together
 
-    def test_a_moment_sees_one_state(self, tmp_path: Path) -> None:
+    def test_what_is_held_ends_with_release(self, tmp_path: Path) -> None:
         store, other = self.open(tmp_path), self.open(tmp_path)
         store.create(SALES)
         store.put(SALES, [sale("a", "d", 0, "1", 1)])
         store.set_control("pointer", "1")
-        with store.moment():
+        for _ in range(2):
+            store.hold()
             assert store.control("pointer") == "1"
-            other.put(SALES, [sale("a", "d", 0, "2", 2, gen=2), sale("a", "e", 0, "2", 2, gen=2)])
-            other.set_control("pointer", "2")
-            inside = [r[-1] for r in store.fetch(SALES, ("a",))], store.control("pointer")
-        assert inside == ([1], "1") if self.snapshots else ([2, 2], "2")
-        assert [r[-1] for r in store.fetch(SALES, ("a",))] == [2, 2]
+            assert [r[-1] for r in store.fetch(SALES, ("a",))] == [1]
+        other.put(SALES, [sale("a", "d", 0, "2", 2, gen=2)])
+        other.set_control("pointer", "2")
+        seen = store.control("pointer"), [r[-1] for r in store.fetch(SALES, ("a",))]
+        assert seen in (("1", [1]), ("2", [2]))
+        store.release()
         assert store.control("pointer") == "2"
+        assert [r[-1] for r in store.fetch(SALES, ("a",))] == [2]
+        store.release()
 
-    def test_a_moment_ends_with_an_error_too(self, tmp_path: Path) -> None:
-        store = self.open(tmp_path)
-        for _ in range(3):
-            try:
-                with store.moment():
-                    store.control("x")
-                    raise LookupError
-            except LookupError:
-                pass
+    def test_who_writes_holds_no_longer(self, tmp_path: Path) -> None:
+        store, other = self.open(tmp_path), self.open(tmp_path)
         store.set_control("x", "1")
-        with store.moment():
-            assert store.control("x") == "1"
+        store.hold()
+        assert store.control("x") == "1"
+        other.set_control("x", "2")
+        assert store.compare_and_set("x", "2", "3")
+        assert store.control("x") == "3"
 
-    def test_moments_of_threads_are_their_own(self, tmp_path: Path) -> None:
+    def test_threads_hold_for_themselves(self, tmp_path: Path) -> None:
         store = self.open(tmp_path)
         store.set_control("x", "0")
 
@@ -325,12 +322,13 @@ class StoreSuite:
                 if number == 0:
                     store.set_control("x", str(i))
                 else:
-                    with store.moment():
-                        assert store.control("x") is not None
-                        if self.snapshots:
-                            assert store.control("x") == store.control("x")
+                    store.hold()
+                    assert store.control("x") is not None
+                    store.release()
 
         in_threads(4, work)
+
+    # Tables that come and go
 
     def test_dropped_tables_are_gone_and_may_be_made_again(self, tmp_path: Path) -> None:
         store = self.open(tmp_path)

@@ -148,6 +148,39 @@ def test_a_declaration_is_refused_with_its_line(tmp_path: Path, line: str, code:
         assert (_place(error).file, _place(error).line) == ("project.py", number)
 
 
+@pytest.mark.parametrize(
+    ("tile", "filters", "what", "help"),
+    [
+        ('table("q", shops="a")', "", "query 'q' has no parameter 'shops'", "did you mean 'shop'?"),
+        ('table("q", limit="many")', "", "parameter 'limit' is 'many'", "a whole number from 1 to 10000"),
+        ('table("q", **{"from": "1 May"})', "", "parameter 'from' is '1 May'", "DATE"),
+        ('table("q", shop="a")', ', **{"from": "1 May"}', "parameter 'from' is '1 May'", "DATE"),
+        (
+            'table("q", shop="a")',
+            ', form="2024-05-01"',
+            "no tile's query has a parameter 'form'",
+            "did you mean 'from'?",
+        ),
+    ],
+)
+def test_a_page_presets_what_its_queries_can_take(
+    tmp_path: Path, tile: str, filters: str, what: str, help: str
+) -> None:
+    query = "SELECT day, revenue FROM good WHERE shop = $shop AND day >= $from ORDER BY day LIMIT $limit"
+    files = {"marts/good.sql": GOOD, "queries/q.sql": query}
+    good = ProjectFolder(
+        tmp_path / "good",
+        DECLARATIONS + 'project.page("P", table("q", shop="a", limit="5"), **{"from": "2024-05-01"})',
+        files,
+    )
+    assert good.app.project.pages
+    folder = ProjectFolder(tmp_path / "bad", f'{DECLARATIONS}project.page("P", {tile}{filters})', files)
+    (error,) = _errors(folder)
+    assert error.code == "HR0106"
+    assert what in error.what
+    assert help in error.help
+
+
 def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
     files = {f"marts/m{i}.sql": sql for i, (sql, *_) in enumerate(MARTS)} | {
         f"queries/q{i}.sql": sql for i, (sql, *_) in enumerate(QUERIES)
