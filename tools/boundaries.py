@@ -33,8 +33,9 @@ FLOORS = {
 }
 NEIGHBOURS = {("model", "errors")}  # (who, whom): allowed though they share a floor
 ONLY = {"adapters": {"wiring"}}  # places with one door: nobody else imports them, whatever the floor
-# Where each library outside the standard one may be imported (and sqlite3, which is a driver too).
+# Where each library outside the standard one may be imported.
 LIBRARIES = {
+    "apsw": ["adapters/sqlite*"],
     "argon2": ["http/*"],
     "click": ["cli/*"],
     "deltalake": ["adapters/delta*"],
@@ -45,7 +46,6 @@ LIBRARIES = {
     "pyarrow": ["formats/*", "adapters/*", "flow/*"],
     "rich": ["cli/*"],
     "sqlglot": ["sql/*"],
-    "sqlite3": ["adapters/sqlite*"],
     "starlette": ["http/*"],
     "uvicorn": ["http/*"],
 }

@@ -562,6 +562,8 @@ def test_a_disk_that_fills_up_and_is_cleared(where: str, shop: Shop, small_disk:
     folder = Shop(shop.folder / "other")
     folder.sell(("a", 1), ("b", 10))
     App(folder.folder, flags).run(Quiet())
+    served = App(folder.folder, flags).reader  # as a server's: SQLite needs a few KB to open a file that nobody has open
+    served.answer("shops", {})
     rows = "".join(
         f"{i},2024-01-01T00:00:00,shop {i * 7919 % 1000003},{i * 31337 % 999983}\n" for i in range(1_000_000, 1_030_000)
     )
@@ -575,10 +577,10 @@ def test_a_disk_that_fills_up_and_is_cleared(where: str, shop: Shop, small_disk:
         for _ in range(2):  # the same process may try again
             with pytest.raises(OutsideError, match="HR0406"):
                 app.run(Quiet())
-        assert App(folder.folder, flags).reader.answer("shops", {}).rows == [("a", 1, 1), ("b", 10, 1)]
+        assert served.answer("shops", {}).rows == [("a", 1, 1), ("b", 10, 1)]
     ballast.unlink()
     app.run(Quiet())
-    assert app.reader.answer("total", {}).rows[0][1] == 30_002
+    assert served.answer("total", {}).rows[0][1] == app.reader.answer("total", {}).rows[0][1] == 30_002
 
 
 def test_rollback_is_refused_while_a_run_is_going_on(shop: Shop) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import apsw
 
 from headrace.errors import OutsideError
 from headrace.model.serving import ServingTable
@@ -28,10 +29,10 @@ class SQLiteStore:
     def compare_and_set(self, name: str, old: str | None, new: str) -> bool:
         with self._writing() as connection:
             if old is None:
-                done = connection.execute("INSERT OR IGNORE INTO control (name, value) VALUES (?, ?)", (name, new))
+                connection.execute("INSERT OR IGNORE INTO control (name, value) VALUES (?, ?)", (name, new))
             else:
-                done = connection.execute("UPDATE control SET value = ? WHERE name = ? AND value = ?", (new, name, old))
-            return done.rowcount == 1
+                connection.execute("UPDATE control SET value = ? WHERE name = ? AND value = ?", (new, name, old))
+            return connection.changes() == 1
 
     def control(self, name: str) -> str | None:
         rows = self._read("SELECT value FROM control WHERE name = ?", (name,))
@@ -107,7 +108,7 @@ class SQLiteStore:
     def release(self) -> None:
         connection = getattr(self._local, "connection", None)
         if connection is not None:
-            connection.rollback()  # it only read
+            _end(connection)
 
     def drop(self, table: str) -> None:
         with self._writing() as connection:
@@ -126,7 +127,7 @@ class SQLiteStore:
     def _read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         try:
             return self._connection().execute(sql, values).fetchall()
-        except sqlite3.Error as error:
+        except apsw.Error as error:
             raise _outside(error) from None
 
     def _many(self, sql: str, rows: list[Row]) -> int:
@@ -134,32 +135,41 @@ class SQLiteStore:
             connection.executemany(sql, rows)
         return len(rows)
 
-    def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+    def _connection(self) -> apsw.Connection:
+        connection: apsw.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             try:
-                connection = sqlite3.connect(self.file, timeout=30, isolation_level=None, cached_statements=512)
+                # Only one thread ever uses it, so that SQLite need not lock it at every value.
+                flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_NOMUTEX
+                connection = apsw.Connection(str(self.file), flags=flags, statementcachesize=512)
+                connection.set_busy_timeout(30_000)
+                connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)  # else a bound LIMIT has every read planned anew
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute("CREATE TABLE IF NOT EXISTS control (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
-            except sqlite3.Error as error:
+            except apsw.Error as error:
                 raise _outside(error) from None
             self._local.connection = connection
         return connection
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def _writing(self) -> Iterator[apsw.Connection]:
         connection = self._connection()
-        connection.rollback()  # what was held for reading
+        _end(connection)  # what was held for reading
         try:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except apsw.Error as error:
             raise _outside(error) from None
         finally:
-            connection.rollback()  # nothing where it was committed, or where SQLite did so itself as the disk is full
+            _end(connection)  # nothing where it was committed, or where SQLite did so itself as the disk is full
+
+
+def _end(connection: apsw.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
 
 
 def _select(table: ServingTable, low: bool, low_in: bool, high: bool, high_in: bool, reverse: bool, after: bool) -> str:
@@ -185,8 +195,7 @@ def _affinity(type: Type) -> str:
     return "REAL" if type.name == "DOUBLE" else "TEXT"
 
 
-def _outside(error: sqlite3.Error) -> OutsideError:
-    text = str(error)
-    if "disk is full" in text or "disk I/O error" in text:
-        return OutsideError("HR0406", f"the store cannot be written: {text}")
-    return OutsideError("HR0407", f"store: {text}", retry="locked" in text)
+def _outside(error: apsw.Error) -> OutsideError:
+    if isinstance(error, (apsw.FullError, apsw.IOError)):
+        return OutsideError("HR0406", f"the store's disk is full or failing: {error}")
+    return OutsideError("HR0407", f"store: {error}", retry=isinstance(error, (apsw.BusyError, apsw.LockedError)))
