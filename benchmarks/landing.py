@@ -58,12 +58,13 @@ def split(work: Path, whole: Path, share: float) -> tuple[Path, Path]:
                 hold = max(hold - count, 0)
             else:
                 kept.append((file.name, file.read_bytes()))
-        for folder in (first, second):
-            for name, data in kept:
-                if data:
-                    (folder / "usage_events_stream" / name).write_bytes(data)
-            for file in whole.glob("*.csv"):
-                shutil.copy(file, folder)
+        for name, data in kept:
+            if data:
+                (first / "usage_events_stream" / name).write_bytes(data)
+        for file in whole.glob("*.csv"):
+            shutil.copy(file, first)
+        for file in [f for f in first.rglob("*") if f.is_file()]:
+            (second / file.relative_to(first)).hardlink_to(file)
         (second / "usage_events_stream" / "events_part_9999.jsonl").write_bytes(b"".join(last))
     return first, second
 

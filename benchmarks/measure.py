@@ -140,6 +140,7 @@ def run_command(command: Sequence[str], *, environment: Mapping[str, str] | None
         "PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", str(ROOT / "src")), str(ROOT)]),
         **(environment or {}),
     }
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # nobody compiles every module at every start
     with tempfile.TemporaryFile() as errors:
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=env, cwd=ROOT)

@@ -28,29 +28,26 @@ class Aggregated:
 
 
 def aggregate(mart: Mart, relations: Relations, lake: Lake, engine: Engine, observer: Observer, before: MartState | None,
-              known: Mapping[str, str], *, full: bool) -> tuple[Step, Aggregated]:  # fmt: skip
-    """Brings one mart to the relations' ends. ``before`` is its state in the generation that answers; ``known`` the
-    content hash of every mart that comes before it."""
+              cut: Mapping[str, int], known: Mapping[str, str], *, full: bool) -> tuple[Step, Aggregated]:  # fmt: skip
+    """Brings one mart to the relations' ends, and leaves the relations as it read them. ``before`` is its state in the
+    generation that answers, ``cut`` that generation's; ``known`` the content hash of every mart that comes before it."""
     started = time.monotonic()
     step = Step("aggregate", mart.name)
     definition = relations.mart_definition(mart, known)
     lanes = relations.lanes(mart.name)
     table = f"gold/{mart.name}"
-    base = (
-        lake.snapshot(table, before.version)
-        if before is not None and before.definition == definition and not full
-        else None
-    )
+    newest = lake.snapshot(table)
+    base = None
+    if before is not None and newest is not None and before.definition == definition and not full:
+        base = newest if newest.version == before.version else lake.snapshot(table, before.version)
     if before is not None and base is not None and dict(before.lanes) == lanes:
         return step, Aggregated(before, base.files, "nothing")
     observer.begin("aggregate", mart.name)
-    newest = lake.snapshot(table)
     path = lake.new_file(table)
     added = base is not None and mart.mergeable and not mart.batch_only and not _reads_references(mart, relations)
     if before is not None and base is not None and added:
-        relations.define(first=before.lanes)
+        relations.define(first={**cut, **before.lanes})
         rows = engine.write(mart.parts_sql, path)
-        relations.define()
         files = base.files
         keep: tuple[str, ...] = files
         new = [(path, rows)]
@@ -62,6 +59,7 @@ def aggregate(mart: Mart, relations: Relations, lake: Lake, engine: Engine, obse
         version = lake.commit(table, new, keep=keep, base=newest)
         result = Aggregated(MartState(version, definition, lanes), (*keep, *(f for f, _ in new)), "added", path)
     else:
+        relations.define()
         rows = engine.write(mart.parts_sql, path)
         version = lake.commit(table, [(path, rows)], keep=(), base=newest)
         result = Aggregated(MartState(version, definition, lanes), (path,), "whole")

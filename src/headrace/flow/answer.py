@@ -213,7 +213,7 @@ class Reader:
         table = generation.tables.get(query.tables[0].name)
         lanes = table.lanes if table is not None else {}
         known = [generation.as_of[lane] for lane in lanes if lane in generation.as_of]
-        return min(known) if known else None
+        return min(known, key=lambda moment: moment.removesuffix("Z")) if known else None
 
     def _cursor(self, query: Query, values: Mapping[str, Any], key: Row) -> str:
         return base64.urlsafe_b64encode(json.dumps([_fingerprint(query, values), *key]).encode()).decode().rstrip("=")

@@ -44,7 +44,10 @@ def publish(
         lanes = relations.lanes(table.origin)
         change = "nothing" if before and before.definition == definition and dict(before.lanes) == lanes else "whole"
     folder = f"serving/{table.name}"
-    base = lake.snapshot(folder, before.version) if before is not None else None
+    newest = lake.snapshot(folder)
+    base = newest
+    if newest is not None and (before is None or before.version != newest.version):
+        base = lake.snapshot(folder, before.version) if before is not None else None
     if before is not None and base is None:
         # Which slots are being read is known from there only.
         lost = f"{folder} is gone from the lake, and the store's answers rest on it"
@@ -68,7 +71,6 @@ def publish(
             else f'SELECT * FROM "{parts}"'
         )
         fresh = rollup_sql(table, f"({some})")
-    newest = lake.snapshot(folder)
     files = base.files if base is not None else ()
     path = lake.new_file(folder)
     if newest is None:

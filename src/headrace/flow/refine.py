@@ -102,7 +102,9 @@ def _repeats(source: Source, scan: str, first: int, end: int, engine: Engine) ->
     ids = identity_sql(source, f"(SELECT * {window})")
     known = " AND ".join(f"{name} IS NOT NULL" for name in source.identity)
     hashed = f"SELECT _offset, hash({', '.join(source.identity)}) AS _id FROM ({ids}) WHERE {known}"
-    engine.keep("alike", f"SELECT _id FROM ({hashed}) GROUP BY _id HAVING count(*) > 1 AND max(_offset) >= {first}")
+    engine.keep("arrived", f"SELECT _id, count(*) AS _times FROM ({hashed}) WHERE _offset >= {first} GROUP BY _id")
+    before = f" UNION SELECT _id FROM ({hashed}) WHERE _offset < {first} AND _id IN (SELECT _id FROM arrived)"
+    engine.keep("alike", f"SELECT _id FROM arrived WHERE _times > 1{before if begin < first else ''}")
     if engine.rows("SELECT count(*) FROM alike")[0][0] == 0:
         return None
     engine.keep("candidate_offsets", f"SELECT _offset FROM ({hashed}) WHERE _id IN (SELECT _id FROM alike)")

@@ -48,7 +48,9 @@ class Relations:
     def define(self, first: Mapping[str, int] | None = None) -> None:
         """Makes every source, dataset and mart readable. With ``first``, facts begin at that offset of their lane, and
         references, which are whole where they are joined, have nothing to count."""
-        wanted = None if first is None else dict(first)
+        facts = {name for name, source in self.project.sources.items() if source.role == "fact"}
+        wanted = None if first is None else {lane: offset for lane, offset in first.items() if lane in facts}
+        # Views cost milliseconds each, and most marts ask for the same ones.
         if self._defined and wanted == self._first:
             return
         self._defined, self._first = True, wanted

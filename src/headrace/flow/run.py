@@ -118,6 +118,7 @@ class Batch:
                     self.engine,
                     self.observer,
                     current.marts.get(mart.name),
+                    current.cut,
                     known,
                     full=full,
                 )
@@ -125,6 +126,7 @@ class Batch:
             marts[mart.name] = result
             known[mart.name] = relations.mart_content(mart, result.state.definition, result.state.lanes)
             _note(run, step)
+        relations.define()
         self.wrote = True
         states: dict[str, TableState] = {}
         for table in tables:
@@ -133,7 +135,7 @@ class Batch:
                 table, number, relations, self.lake, self.engine, self.store, self.observer, before, marts, known
             )
             _note(run, step)
-        as_of = self.as_of(relations)
+        as_of = self.as_of(relations, current)
         pins = {name: self.project.marts[name].hash for name in self.project.pins}
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         generation = Generation(
@@ -204,17 +206,20 @@ class Batch:
             t.of_mart or current.tables[t.name].definition == relations.table_definition(t, known) for t in tables
         )
 
-    def as_of(self, relations: Relations) -> dict[str, str]:
-        """The newest event time of each source's clean records."""
+    def as_of(self, relations: Relations, current: Generation) -> dict[str, str]:
+        """The newest event time of each source's clean records; of facts, only those that are new are read for it."""
         found = {}
         for source in self.project.sources.values():
-            if source.event_time is None or source.name not in relations.end:
+            name = source.name
+            if source.event_time is None or name not in relations.end:
                 continue
-            newest = self.engine.rows(
-                f"SELECT CAST(max(CAST({source.event_time} AS TIMESTAMP)) AS VARCHAR) FROM {source.name}"
-            )[0][0]
-            if newest is not None:
-                found[source.name] = str(newest).replace(" ", "T") + "Z"
+            same = source.role == "fact" and current.contracts.get(name) == relations.contracts.get(name)
+            known = current.as_of.get(name) if same else None
+            first = current.cut.get(name, 0) if same else 0
+            newest = f"SELECT max(CAST({source.event_time} AS TIMESTAMP)) FROM {name} WHERE _offset >= {first}"
+            value = self.engine.rows(f"SELECT CAST(greatest(({newest}), CAST(? AS TIMESTAMP)) AS VARCHAR)", [known])
+            if value[0][0] is not None:
+                found[name] = str(value[0][0]).replace(" ", "T") + "Z"
         return found
 
 
