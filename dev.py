@@ -18,6 +18,8 @@ WINDOWS = os.name == "nt"
 PYTHON = VENV / ("Scripts/python.exe" if WINDOWS else "bin/python")
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
+# For a Python that has no pip and cannot make one, as Debian's without python3-venv.
+PIP = ("pip-26.3-py3-none-any.whl", "f3b60b20ffaadd4415ed7957212a38ac63fa4c5fa375bd0f4a797777940fad13")
 # pip's settings count for uv too, so that one set-up serves both.
 PIP_TO_UV = {
     "PIP_INDEX_URL": "UV_DEFAULT_INDEX",
@@ -133,10 +135,35 @@ def pip(base: str) -> list[str]:
     for other in (["pip3"], ["pip"]):
         if works(other, (23, 2)):  # the first that also runs on Python 3.12 and newer
             return [*other, "--python", str(PYTHON)]
-    stop(
-        "nothing here can install packages: no uv, no pip new enough, and this Python has no ensurepip.\n"
-        "dev: On Debian and Ubuntu: apt install python3-venv   (or: apt install python3-pip, or get uv)"
-    )
+    return [str(PYTHON), f"{fetch_pip()}/pip"]  # a wheel can be run as it is
+
+
+def fetch_pip() -> Path:
+    """Download the pip that is pinned here, from the index that pip itself would use."""
+    import hashlib
+    import re
+    from urllib.parse import urljoin
+    from urllib.request import urlopen
+
+    name, digest = PIP
+    index = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple").rstrip("/") + "/pip/"
+    say(f"this Python has neither pip nor ensurepip; fetching {name} ...")
+    try:
+        with urlopen(index, timeout=60) as page:  # noqa: S310 - the index is the user's, the hash ours
+            found = re.search(rf'href="([^"#]*{re.escape(name)})["#]', page.read().decode())
+            link = urljoin(page.url, found[1]) if found else ""
+        with urlopen(link, timeout=60) as file:  # noqa: S310
+            wheel = file.read()
+    except (OSError, ValueError) as error:
+        stop(
+            f"{name} cannot be had from {index.split('@')[-1]}: {error}\n"
+            "dev: On Debian and Ubuntu: apt install python3-venv   (or: apt install python3-pip, or get uv)"
+        )
+    if hashlib.sha256(wheel).hexdigest() != digest:
+        stop(f"{name} is not the file whose hash stands in dev.py: it was not used", code=1)
+    target = VENV / name
+    target.write_bytes(wheel)
+    return target
 
 
 def install(lock: str) -> None:

@@ -562,7 +562,9 @@ def test_a_disk_that_fills_up_and_is_cleared(where: str, shop: Shop, small_disk:
     folder = Shop(shop.folder / "other")
     folder.sell(("a", 1), ("b", 10))
     App(folder.folder, flags).run(Quiet())
-    served = App(folder.folder, flags).reader  # as a server's: SQLite needs a few KB to open a file that nobody has open
+    served = App(
+        folder.folder, flags
+    ).reader  # as a server's: SQLite needs a few KB to open a file that nobody has open
     served.answer("shops", {})
     rows = "".join(
         f"{i},2024-01-01T00:00:00,shop {i * 7919 % 1000003},{i * 31337 % 999983}\n" for i in range(1_000_000, 1_030_000)

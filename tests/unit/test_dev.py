@@ -1,9 +1,14 @@
 """The chores' own logic, and the rules of tests/conftest.py, run in small folders of their own."""
 
+import functools
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -142,3 +147,39 @@ def test_a_strict_run_fails_for_each_skip(tmp_path: Path, args: list[str]) -> No
     assert "HEADRACE_TEST_STRICT=1 does not allow: not on this machine" in done.stdout
     closing = done.stdout.splitlines()[-1]
     assert "2 failed, 1 passed, 1 xfailed, 1 error" in closing
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that is served as a package index."""
+    folder = tmp_path / "index"
+    (folder / "pip").mkdir(parents=True)
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}")
+        yield folder
+        server.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *given: object) -> None: ...
+
+
+def test_without_pip_the_pinned_one_is_fetched_and_checked(
+    tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, wheel = "pip-0.0-py3-none-any.whl", b"not really a wheel"
+    monkeypatch.setattr(dev, "VENV", tmp_path)
+    monkeypatch.setattr(dev, "PIP", (name, hashlib.sha256(wheel).hexdigest()))
+    with pytest.raises(SystemExit):
+        dev.fetch_pip()
+    assert "apt install python3-venv" in capsys.readouterr().err
+    (index / "pip/index.html").write_text(f'<a href="../files/{name}#sha256=0">{name}</a>')
+    (index / "files").mkdir()
+    (index / "files" / name).write_bytes(wheel)
+    assert dev.fetch_pip().read_bytes() == wheel
+    (index / "files" / name).write_bytes(b"another one")
+    with pytest.raises(SystemExit):
+        dev.fetch_pip()
+    assert "hash" in capsys.readouterr().err
