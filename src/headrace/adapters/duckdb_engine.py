@@ -14,7 +14,7 @@ import pyarrow as pa
 from headrace.errors import ContractError, DeclarationError, OutsideError
 
 Row = tuple[Any, ...]
-GROUP = 40_960
+GROUP = 20_480
 """Rows of a row group: what one thread reads or writes at a time, and so what a small file is shared by."""
 
 

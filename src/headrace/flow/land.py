@@ -22,8 +22,6 @@ from headrace.sql.judge import bronze_columns, decode_json, quote
 
 SNIPPET = 400
 """Bytes of a rejected file that quarantine keeps."""
-PIECE = 20_480
-"""Rows that the engine takes at a time."""
 JSON_SPACE = "' ' || chr(9) || chr(13)"
 
 
@@ -124,9 +122,7 @@ class _Arrivals:
         self.next = start
         try:
             for file in self.files:
-                for batch in self._file(schema, file):
-                    # The engine's threads take a batch each, so a large one is shared among them.
-                    yield from (batch.slice(at, PIECE) for at in range(0, batch.num_rows, PIECE))
+                yield from self._file(schema, file)
                 self.observer.advance(file.size)
         except BaseException as error:
             self.failure = error
