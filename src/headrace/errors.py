@@ -370,6 +370,18 @@ _code(
     "Ask again.",
 )
 # Codes from HR0500 on are about asking.
+_code(
+    "HR0409",
+    "An epoch is about to open",
+    "A run is publishing a generation from which streaming starts anew; workers wait until it has.",
+    "Try again in a moment.",
+)
+_code(
+    "HR0410",
+    "A stream and what is published have different code",
+    "Contracts, SQL or horizon differ between the project of this process and the one that counted the rest.",
+    "Stop the stream, `headrace run`, and start it again; `headrace run --take-over` where the stream is dead.",
+)
 _code("HR0501", "Unknown query", "No query of this project has that name.", "`headrace query` lists them.")
 _code(
     "HR0502",

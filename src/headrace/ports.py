@@ -143,8 +143,12 @@ class Store(Protocol):
         """Writes a control row that only one writer ever writes, always with this value."""
         ...
 
+    def raise_control(self, name: str, value: int, text: str = "") -> None:
+        """Writes a control row as ``value text``, unless a higher value stands there: of many writers the furthest counts."""
+        ...
+
     def create(self, table: ServingTable) -> None:
-        """Makes the physical table where it is missing."""
+        """Makes the physical table, and the one of its speed rows, where they are missing."""
         ...
 
     def put(self, table: ServingTable, rows: Iterable[Row]) -> int:
@@ -167,6 +171,27 @@ class Store(Protocol):
         """
         ...
 
+    def put_speed(self, table: ServingTable, epoch: int, lane: str, start: int, fence: int, rows: Iterable[Row]) -> int:
+        """Writes whole speed rows: the table's columns, as the range of the lane that begins at ``start`` has counted
+        them up to ``fence``. Repeating is harmless: of two writes to one (key, epoch, lane, start) the higher fence stands.
+        """
+        ...
+
+    def fetch_speed(
+        self,
+        table: ServingTable,
+        partition: Row,
+        bounds: tuple[Any, bool, Any, bool] = (None, True, None, True),
+        *,
+        epoch: int,
+    ) -> Sequence[Row]:
+        """Speed rows of one partition and epoch in clustering order: columns, lane, start. ``bounds`` as for ``fetch``."""
+        ...
+
+    def clear_speed(self, table: ServingTable, epoch: int, below: Mapping[str, int] | None) -> None:
+        """Removes an epoch's speed rows whose range starts below the offset of their lane (None: all of the epoch's)."""
+        ...
+
     def hold(self) -> None:
         """Until ``release``, this thread's reads may all see the store as it is at the first of them, where that costs less."""
         ...
@@ -176,7 +201,7 @@ class Store(Protocol):
         ...
 
     def drop(self, table: str) -> None:
-        """Removes a physical table that no generation names."""
+        """Removes a physical table that no generation names, and its speed rows."""
         ...
 
     def physical(self) -> Sequence[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from headrace.model.types import INTEGERS, Type
 
 Row = tuple[Any, ...]
 BATCH = 20_000
+SPEED = "_speed"
+"""What the names of tables of speed rows end in."""
 
 
 class SQLiteStore:
@@ -45,6 +47,14 @@ class SQLiteStore:
                 (name, value),
             )
 
+    def raise_control(self, name: str, value: int, text: str = "") -> None:
+        with self._writing() as connection:
+            connection.execute(
+                "INSERT INTO control (name, value) VALUES (?1, ?2 || ' ' || ?3) ON CONFLICT (name) DO UPDATE "
+                "SET value = excluded.value WHERE ?2 > CAST(value AS INTEGER)",
+                (name, value, text),
+            )
+
     def create(self, table: ServingTable) -> None:
         columns = [f'"{c.name}" {_affinity(c.type)} NOT NULL' for c in table.key] + [
             f'"{p.name}" {"TEXT" if p.by else _affinity(p.type)}' for p in table.parts
@@ -55,15 +65,30 @@ class SQLiteStore:
                 f'CREATE TABLE IF NOT EXISTS "{table.name}" ({", ".join(columns)}, _records INTEGER NOT NULL, _slot INTEGER NOT NULL, '
                 f"_gen INTEGER NOT NULL, PRIMARY KEY ({key}{', ' if key else ''}_slot)) WITHOUT ROWID"
             )
+            within = ", ".join(f'"{c.name}"' for c in table.partition)
+            order = ", ".join(f'"{c.name}"' for c in table.clustering)
+            keys = ", ".join(k for k in (within, "_epoch", order, "_lane, _start") if k)
+            connection.execute(
+                f'CREATE TABLE IF NOT EXISTS "{table.name}{SPEED}" ({", ".join(columns)}, _records INTEGER NOT NULL, '
+                f"_epoch INTEGER NOT NULL, _lane TEXT NOT NULL, _start INTEGER NOT NULL, _fence INTEGER NOT NULL, "
+                f"PRIMARY KEY ({keys})) WITHOUT ROWID"
+            )
 
     def put(self, table: ServingTable, rows: Iterable[Row]) -> int:
-        names = [*table.columns, "_slot", "_gen"]
-        quoted = ", ".join(f'"{n}"' for n in names)
-        key = ", ".join(f'"{c.name}"' for c in table.key)
-        others = ", ".join(f'"{n}" = excluded."{n}"' for n in names if n not in {c.name for c in table.key} | {"_slot"})
+        return self._put(table.name, [c.name for c in table.key], [*table.columns, "_slot", "_gen"], ["_slot"], rows)
+
+    def put_speed(self, table: ServingTable, epoch: int, lane: str, start: int, fence: int, rows: Iterable[Row]) -> int:
+        names = [*table.columns, "_epoch", "_lane", "_start", "_fence"]
+        whole = ((*row, epoch, lane, start, fence) for row in rows)
+        return self._put(table.name + SPEED, [c.name for c in table.key], names, ["_epoch", "_lane", "_start"], whole)
+
+    def _put(self, name: str, key: list[str], columns: list[str], more: list[str], rows: Iterable[Row]) -> int:
+        """Writes rows by (key, more); of two writes the one with the higher last column stands."""
+        keys, newest = [*key, *more], columns[-1]
+        others = ", ".join(f'"{c}" = excluded."{c}"' for c in columns if c not in keys)
         sql = (
-            f'INSERT INTO "{table.name}" ({quoted}) VALUES ({", ".join("?" * len(names))}) '
-            f"ON CONFLICT ({key}{', ' if key else ''}_slot) DO UPDATE SET {others} WHERE excluded._gen > _gen"
+            f'INSERT INTO "{name}" ({_quoted(columns)}) VALUES ({", ".join("?" * len(columns))}) '
+            f'ON CONFLICT ({_quoted(keys)}) DO UPDATE SET {others} WHERE excluded."{newest}" > "{newest}"'
         )
         count = 0
         pending: list[Row] = []
@@ -99,6 +124,33 @@ class SQLiteStore:
         ]
         return self._read(sql, values)
 
+    def fetch_speed(
+        self,
+        table: ServingTable,
+        partition: Row,
+        bounds: tuple[Any, bool, Any, bool] = (None, True, None, True),
+        *,
+        epoch: int,
+    ) -> Sequence[Row]:
+        low, low_in, high, high_in = bounds
+        tests, order = (
+            _bounded(table, low is not None, low_in, high is not None, high_in),
+            _quoted(c.name for c in table.clustering),
+        )
+        sql = (
+            f'SELECT {_quoted(table.columns)}, _lane, _start FROM "{table.name}{SPEED}" '
+            f"WHERE {' AND '.join([*tests, '_epoch = ?'])} ORDER BY {', '.join(k for k in (order, '_lane, _start') if k)}"
+        )
+        return self._read(sql, [*partition, *(v for v in (low, high) if v is not None), epoch])
+
+    def clear_speed(self, table: ServingTable, epoch: int, below: Mapping[str, int] | None) -> None:
+        with self._writing() as connection:
+            if below is None:
+                connection.execute(f'DELETE FROM "{table.name}{SPEED}" WHERE _epoch = ?', (epoch,))
+            for lane, start in (below or {}).items():
+                sql = f'DELETE FROM "{table.name}{SPEED}" WHERE _epoch = ? AND _lane = ? AND _start < ?'
+                connection.execute(sql, (epoch, lane, start))
+
     def hold(self) -> None:
         # One transaction takes the file's locks once for many reads: two system calls each.
         connection = self._connection()
@@ -113,10 +165,11 @@ class SQLiteStore:
     def drop(self, table: str) -> None:
         with self._writing() as connection:
             connection.execute(f'DROP TABLE IF EXISTS "{table}"')
+            connection.execute(f'DROP TABLE IF EXISTS "{table}{SPEED}"')
 
     def physical(self) -> Sequence[str]:
         sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'control' ORDER BY name"
-        return [row[0] for row in self._read(sql)]
+        return [name for (name,) in self._read(sql) if not name.endswith(SPEED)]
 
     def close(self) -> None:
         connection = getattr(self._local, "connection", None)
@@ -173,11 +226,7 @@ def _end(connection: apsw.Connection) -> None:
 
 
 def _select(table: ServingTable, low: bool, low_in: bool, high: bool, high_in: bool, reverse: bool, after: bool) -> str:
-    tests = [f'"{c.name}" = ?' for c in table.partition]
-    if low:
-        tests.append(f'"{table.clustering[0].name}" {">=" if low_in else ">"} ?')
-    if high:
-        tests.append(f'"{table.clustering[0].name}" {"<=" if high_in else "<"} ?')
+    tests = _bounded(table, low, low_in, high, high_in)
     key = [f'"{c.name}"' for c in table.clustering]
     if after:
         tests.append(f"({', '.join(key)}) {'<' if reverse else '>'} ({', '.join('?' * len(key))})")
@@ -187,6 +236,20 @@ def _select(table: ServingTable, low: bool, low_in: bool, high: bool, high_in: b
     columns = ", ".join(f'"{c}"' for c in table.columns)
     where = f" WHERE {' AND '.join(tests)}" if tests else ""
     return f'SELECT {columns}, _slot, _gen FROM "{table.name}"{where} ORDER BY {order} LIMIT ?'
+
+
+def _bounded(table: ServingTable, low: bool, low_in: bool, high: bool, high_in: bool) -> list[str]:
+    """Conditions for one partition, and a range of its first clustering column."""
+    tests = [f'"{c.name}" = ?' for c in table.partition]
+    if low:
+        tests.append(f'"{table.clustering[0].name}" {">=" if low_in else ">"} ?')
+    if high:
+        tests.append(f'"{table.clustering[0].name}" {"<=" if high_in else "<"} ?')
+    return tests
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
 
 
 def _affinity(type: Type) -> str:

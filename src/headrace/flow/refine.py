@@ -34,7 +34,7 @@ def refine(source: Source, lake: Lake, engine: Engine, observer: Observer, lande
     started = time.monotonic()
     step = Step("refine", source.name)
     bronze, silver = lake.snapshot(f"bronze/{source.name}"), lake.snapshot(f"silver/{source.name}")
-    voids = _joined([*void_ranges(landed, source.name), *((o, o + 1) for o in replaced(source, lake, engine, landed))])
+    voids = voids_of(source, lake, engine, landed)
     judged_by = contract_hash(source, voids)
     end = (bronze.transaction(source.name) or 0) if bronze else 0
     same = silver is not None and silver.transaction(CONTRACT) == judged_by
@@ -44,13 +44,9 @@ def refine(source: Source, lake: Lake, engine: Engine, observer: Observer, lande
     whole = source.role == "reference" or done == 0
     first = 0 if whole else done
     observer.begin("refine", source.name, end - first)
-    scan = _kept(engine, engine.scan(bronze.files, bronze_columns(source)), voids)
-    engine.define("to_judge", f"SELECT * FROM {scan} WHERE _offset >= {first} AND _offset < {end}")
-    repeats = _repeats(source, scan, first, end, engine)
-    if repeats and source.role == "reference":
-        _tell_repeated_keys(source, engine, observer)
+    sql = judging(source, engine.scan(bronze.files, bronze_columns(source)), first, end, voids, engine, observer)
     path = lake.new_file(f"silver/{source.name}")
-    rows = engine.write(judge_sql(source, "to_judge", repeats), path)
+    rows = engine.write(sql, path)
     transactions = {source.name: end, CONTRACT: judged_by}
     lake.commit(
         f"silver/{source.name}", [(path, rows)], keep=[] if whole else None, base=silver, transactions=transactions
@@ -68,6 +64,29 @@ def refine(source: Source, lake: Lake, engine: Engine, observer: Observer, lande
     step.seconds = time.monotonic() - started
     observer.end("refine", source.name, step.counts, step.seconds, step.note)
     return step
+
+
+def voids_of(source: Source, lake: Lake, engine: Engine, landed: list[Landed]) -> list[tuple[int, int]]:
+    """Offsets of a source's records that count no more: of replaced file versions, and replaced by corrected ones."""
+    return _joined([*void_ranges(landed, source.name), *((o, o + 1) for o in replaced(source, lake, engine, landed))])
+
+
+def judging(
+    source: Source,
+    bronze: str,
+    first: int,
+    end: int,
+    voids: Sequence[tuple[int, int]],
+    engine: Engine,
+    observer: Observer | None = None,
+) -> str:
+    """SQL that judges the bronze records [first, end), with the duplicates and the superseded ones among them."""
+    scan = _kept(engine, bronze, voids)
+    engine.define("to_judge", f"SELECT * FROM {scan} WHERE _offset >= {first} AND _offset < {end}")
+    repeats = _repeats(source, scan, first, end, engine)
+    if repeats and source.role == "reference" and observer is not None:
+        _tell_repeated_keys(source, engine, observer)
+    return judge_sql(source, "to_judge", repeats)
 
 
 def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

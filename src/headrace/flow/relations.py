@@ -20,7 +20,8 @@ FOREVER = "TIMESTAMP '9999-12-31'"
 
 class Relations:
     """Defines the engine's views. ``end`` gives each source's end; ``contracts`` what its silver was judged by;
-    ``silver`` its files where the caller read all three from one version (None: those of the newest)."""
+    ``silver`` its files where the caller read all three from one version (None: those of the newest); ``judged`` the
+    engine's tables that stand for the silver of some sources, as while they are streamed."""
 
     def __init__(
         self,
@@ -30,6 +31,7 @@ class Relations:
         end: Mapping[str, int],
         contracts: Mapping[str, int],
         silver: Mapping[str, tuple[str, ...]] | None = None,
+        judged: Mapping[str, str] | None = None,
     ) -> None:
         self.project = project
         self.lake = lake
@@ -43,7 +45,10 @@ class Relations:
         if silver is None:
             found = {name: lake.snapshot(f"silver/{name}") for name in project.sources}
             silver = {name: snapshot.files for name, snapshot in found.items() if snapshot is not None}
-        self._files = {name: silver.get(name, ()) for name in project.sources}
+        self._scans = {
+            source.name: engine.scan(silver.get(source.name, ()), silver_columns(source))
+            for source in project.sources.values()
+        } | dict(judged or {})
 
     def define(self, first: Mapping[str, int] | None = None) -> None:
         """Makes every source, dataset and mart readable. With ``first``, facts begin at that offset of their lane, and
@@ -88,7 +93,7 @@ class Relations:
                 ready.add(dataset.name)
 
     def _silver(self, source: Source, first: int) -> str:
-        scan = self.engine.scan(self._files[source.name], silver_columns(source))
+        scan = self._scans[source.name]
         if first == 0 and source.name in self.end:
             return f"{scan} WHERE _offset < {self.end[source.name]}"
         return f"{scan} WHERE _offset >= {first} AND _offset < {self.end.get(source.name, 0)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from headrace.model.serving import ServingTable
@@ -50,7 +50,30 @@ class Bounded:
             raise SpentError
         return rows
 
+    def fetch_speed(
+        self,
+        table: ServingTable,
+        partition: Row,
+        bounds: tuple[Any, bool, Any, bool] = (None, True, None, True),
+        *,
+        epoch: int,
+    ) -> Sequence[Row]:
+        rows = self._store.fetch_speed(table, partition, bounds, epoch=epoch)
+        self._left -= A_FETCH + len(rows)
+        if self._left < 0:
+            raise SpentError
+        return rows
+
     # An answer writes nothing, and does not know of others.
+
+    def raise_control(self, name: str, value: int, text: str = "") -> None:
+        raise NotImplementedError
+
+    def put_speed(self, table: ServingTable, epoch: int, lane: str, start: int, fence: int, rows: Iterable[Row]) -> int:
+        raise NotImplementedError
+
+    def clear_speed(self, table: ServingTable, epoch: int, below: Mapping[str, int] | None) -> None:
+        raise NotImplementedError
 
     def hold(self) -> None:
         raise NotImplementedError

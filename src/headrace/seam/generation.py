@@ -31,7 +31,8 @@ class Generation:
     """One published batch: exactly the records below ``cut`` {lane: offset} are counted.
 
     ``as_of`` is the newest event time (RFC 3339) of each lane's counted records. ``code`` hashes the project's
-    declarations, so that a run that finds nothing new can say so without looking further.
+    declarations, so that a run that finds nothing new can say so without looking further. ``epoch`` is the stretch of
+    generations whose speed rows add to it.
     """
 
     number: int
@@ -42,6 +43,7 @@ class Generation:
     contracts: Mapping[str, int] = field(default_factory=dict)
     pins: Mapping[str, str] = field(default_factory=dict)
     published_at: str = ""
+    epoch: int = 0
 
     def text(self) -> str:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))

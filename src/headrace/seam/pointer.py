@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 
 from headrace.errors import ConflictError
@@ -13,7 +14,9 @@ class Pointer:
     """What readers and writers agree on.
 
     ``generation`` is the one that answers; ``predecessor`` the one a rollback returns to; ``next`` a run that is going
-    on; ``abandoned`` generations that were given up and may have left rows; ``highest`` the last number given out.
+    on, which ``opens`` an epoch or does not; ``abandoned`` generations that were given up and may have left rows;
+    ``highest`` the last number given out; ``workers`` the stream workers that are registered, and ``streamed`` the
+    epochs that may have speed rows.
     """
 
     generation: int
@@ -21,6 +24,9 @@ class Pointer:
     next: int | None = None
     abandoned: tuple[int, ...] = ()
     highest: int = 0
+    opens: bool = False
+    workers: tuple[str, ...] = ()
+    streamed: tuple[int, ...] = ()
 
     def text(self) -> str:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
@@ -29,18 +35,41 @@ class Pointer:
 def read(text: str) -> Pointer:
     """The inverse of ``Pointer.text``."""
     fields = json.loads(text)
-    return Pointer(**{**fields, "abandoned": tuple(fields["abandoned"])})
+    return Pointer(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
 
 
 FIRST = Pointer(0)
 """Generation 0 counts nothing."""
 
 
-def begin(pointer: Pointer) -> Pointer:
+def begin(pointer: Pointer, *, opens: bool = True) -> Pointer:
     """Takes a new number, never used before, and abandons an unfinished run (Batch run, 1)."""
     if pointer.next is not None:
         pointer = give_up(pointer, pointer.next, wrote=True)
-    return replace(pointer, next=pointer.highest + 1, highest=pointer.highest + 1)
+    return replace(pointer, next=pointer.highest + 1, highest=pointer.highest + 1, opens=opens)
+
+
+def register(pointer: Pointer, worker: str, epoch: int) -> Pointer:
+    """Lets a stream worker begin in an epoch; raises ConflictError HR0409 while a run is opening the next one (Worker, 1)."""
+    if pointer.next is not None and pointer.opens:
+        raise ConflictError("HR0409", "a run is about to open an epoch", help="wait until it has ended")
+    workers = tuple(sorted({*pointer.workers, worker}))
+    return replace(pointer, workers=workers, streamed=tuple(sorted({*pointer.streamed, epoch})))
+
+
+def deregister(pointer: Pointer, worker: str) -> Pointer:
+    """A clean stop: from here on a run may cut wherever it likes."""
+    return replace(pointer, workers=tuple(name for name in pointer.workers if name != worker))
+
+
+def take_over(pointer: Pointer) -> Pointer:
+    """Does without the workers that are registered: they are dead, or will find themselves in an epoch that is past."""
+    return replace(pointer, workers=())
+
+
+def forget(pointer: Pointer, epochs: Collection[int]) -> Pointer:
+    """Epochs whose speed rows are gone."""
+    return replace(pointer, streamed=tuple(epoch for epoch in pointer.streamed if epoch not in epochs))
 
 
 def publish(pointer: Pointer, generation: int) -> Pointer:

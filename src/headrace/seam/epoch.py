@@ -1,0 +1,46 @@
+"""What an epoch is: a stretch of generations that are streamed with the same code, from the same origins."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """``origins`` {lane: offset} are where its streaming begins (a lane that is not named begins at 0); ``size`` is the
+    number of records of a range; ``code`` hashes what decides the rows of the speed path: contracts, SQL, the versions
+    ``references`` {source: lake version} that are joined, and void records."""
+
+    number: int
+    size: int
+    code: str = ""
+    origins: Mapping[str, int] = field(default_factory=dict)
+    references: Mapping[str, int] = field(default_factory=dict)
+
+    def origin(self, lane: str) -> int:
+        return self.origins.get(lane, 0)
+
+    def text(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+
+def read(text: str) -> Epoch:
+    """The inverse of ``Epoch.text``."""
+    return Epoch(**json.loads(text))
+
+
+def control_name(number: int) -> str:
+    """The name of an epoch's control row."""
+    return f"epoch/{number}"
+
+
+def progress_name(number: int, lane: str) -> str:
+    """The control row that says how far all speed rows of a lane have been acknowledged: the highest value stands."""
+    return f"progress/{number}/{lane}"
+
+
+def checkpoint_name(number: int, lane: str) -> str:
+    """The control row that says where a worker starts again: the end of the last whole range. The highest stands."""
+    return f"checkpoint/{number}/{lane}"
