@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import runpy
-from functools import cached_property
+import secrets
+import socket
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +15,7 @@ from headrace import wiring
 from headrace.errors import DeclarationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from headrace.flow.answer import Reader
     from headrace.flow.export import Gold
@@ -86,13 +89,38 @@ class App:
     def batch(self, observer: Observer) -> Batch:
         from headrace.flow.run import Batch
 
-        return Batch(self.project, self.inbox, self.lake, self.engine, self.store, observer)
+        return Batch(
+            self.project,
+            self.inbox,
+            self.lake,
+            self.engine,
+            self.store,
+            observer,
+            self.settings["stream.range"],
+            partial(wiring.land_lock, self.folder),
+        )
 
-    def run(self, observer: Observer, *, full: bool = False, refit: bool = False) -> Run:
+    def run(self, observer: Observer, *, full: bool = False, refit: bool = False, take_over: bool = False) -> Run:
         """Lands, refines, aggregates and publishes what is new; raises ConflictError HR0401 while another run does."""
         batch = self.batch(observer)
         with wiring.run_lock(self.folder):
-            return batch.run(full=full, refit=refit)
+            return batch.run(full=full, refit=refit, take_over=take_over)
+
+    def stream(self, observer: Observer, *, until_caught_up: bool, stopped: Callable[[], bool]) -> int:
+        """Lands what arrives and counts it at once, until ``stopped``; gives the number of records. What has never been
+        published is published first."""
+        from headrace.errors import NotReadyError
+        from headrace.flow.stream import Worker
+        from headrace.model.run import Run
+
+        try:
+            self.reader.pointer()
+        except NotReadyError:
+            self.run(observer)
+        batch = self.batch(observer)
+        name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        worker = Worker(self.project, self.lake, self.engine, self.store, observer, name)
+        return worker.run(lambda: batch.land(Run("")), until_caught_up=until_caught_up, stopped=stopped)
 
     def rollback(self) -> int:
         """Returns to the predecessor; gives its number. Raises ConflictError HR0405."""

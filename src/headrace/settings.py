@@ -30,6 +30,7 @@ SETTINGS = (
     Setting("store.path", str, ".headrace/store.db", "file of the SQLite store"),
     Setting("engine.memory", str, "640MB", "memory that DuckDB may use before it spills to disk"),
     Setting("engine.threads", int, 0, "threads of DuckDB; 0: one a core"),
+    Setting("stream.range", int, 100_000, "records of a lane that a stream worker counts between two checkpoints"),
     Setting("run.on_failure", str, "", "command that a failed run calls; it gets the error as JSON on standard input"),
     Setting("serve.host", str, "127.0.0.1", "address to listen on"),
     Setting("serve.port", int, 8000, "port to listen on; 0: any free one"),

@@ -57,6 +57,13 @@ def run_lock(folder: Path) -> AbstractContextManager[None]:
     return held(folder / ".headrace" / "run.lock")
 
 
+def land_lock(folder: Path) -> AbstractContextManager[None]:
+    """A run and a stream of one project land in turns."""
+    from headrace.adapters.file_lock import waited_for
+
+    return waited_for(folder / ".headrace" / "land.lock")
+
+
 @contextmanager
 def scratch(folder: Path, settings: Settings, target: Path) -> Iterator[Callable[[str], None]]:
     """A private engine for generators that write below ``target``; gives what runs its statements."""

@@ -1,4 +1,4 @@
-"""One run at a time: an advisory lock on a file, which the system gives up when its process ends, however it ends."""
+"""One run at a time, and one who lands at a time: an advisory lock on a file, which the system gives up when its process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -26,6 +26,18 @@ def held(file: Path) -> Iterator[None]:
             ) from None
         os.ftruncate(handle, 0)
         os.write(handle, str(os.getpid()).encode())
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def waited_for(file: Path) -> Iterator[None]:
+    """Holds the lock, when everybody who came before has given it back."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)

@@ -65,14 +65,15 @@ class SQLiteStore:
                 f'CREATE TABLE IF NOT EXISTS "{table.name}" ({", ".join(columns)}, _records INTEGER NOT NULL, _slot INTEGER NOT NULL, '
                 f"_gen INTEGER NOT NULL, PRIMARY KEY ({key}{', ' if key else ''}_slot)) WITHOUT ROWID"
             )
-            within = ", ".join(f'"{c.name}"' for c in table.partition)
-            order = ", ".join(f'"{c.name}"' for c in table.clustering)
-            keys = ", ".join(k for k in (within, "_epoch", order, "_lane, _start") if k)
-            connection.execute(
-                f'CREATE TABLE IF NOT EXISTS "{table.name}{SPEED}" ({", ".join(columns)}, _records INTEGER NOT NULL, '
-                f"_epoch INTEGER NOT NULL, _lane TEXT NOT NULL, _start INTEGER NOT NULL, _fence INTEGER NOT NULL, "
-                f"PRIMARY KEY ({keys})) WITHOUT ROWID"
-            )
+            if table.of_mart:
+                within = ", ".join(f'"{c.name}"' for c in table.partition)
+                order = ", ".join(f'"{c.name}"' for c in table.clustering)
+                keys = ", ".join(k for k in (within, "_epoch", order, "_lane, _start") if k)
+                connection.execute(
+                    f'CREATE TABLE IF NOT EXISTS "{table.name}{SPEED}" ({", ".join(columns)}, _records INTEGER NOT NULL, '
+                    f"_epoch INTEGER NOT NULL, _lane TEXT NOT NULL, _start INTEGER NOT NULL, _fence INTEGER NOT NULL, "
+                    f"PRIMARY KEY ({keys})) WITHOUT ROWID"
+                )
 
     def put(self, table: ServingTable, rows: Iterable[Row]) -> int:
         return self._put(table.name, [c.name for c in table.key], [*table.columns, "_slot", "_gen"], ["_slot"], rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,18 +26,19 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--full", is_flag=True, help="Recompute every mart whole.")
 @click.option("--refit", is_flag=True, help="Compute pinned yardsticks anew.")
+@click.option("--take-over", is_flag=True, help="Do without stream workers that are registered but dead.")
 @click.option("--every", metavar="TIME", help="Repeat: 30s, 5m, 1h.")
 @click.option("--quiet", "-q", is_flag=True, help="No line a step.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run's record as JSON.")
 @click.pass_context
-def run(ctx: click.Context, full: bool, refit: bool, every: str | None, quiet: bool, as_json: bool) -> int:
+def run(ctx: click.Context, full: bool, refit: bool, take_over: bool, every: str | None, quiet: bool, as_json: bool) -> int:  # fmt: skip
     """Land, refine, aggregate and publish what is new. Safe to kill and to repeat at any moment."""
     app = open_app(ctx)
     wait = _seconds(every) if every else None
     while True:
         progress = Progress(quiet=quiet or as_json)
         try:
-            record = app.run(progress, full=full, refit=refit)
+            record = app.run(progress, full=full, refit=refit, take_over=take_over)
         except HeadraceError as error:
             _on_failure(app, error)
             if wait is None:
@@ -49,6 +51,27 @@ def run(ctx: click.Context, full: bool, refit: bool, every: str | None, quiet: b
         if wait is None:
             return 0
         time.sleep(wait)
+
+
+@click.command()
+@click.option("--until-caught-up", is_flag=True, help="Stop when everything that has arrived is counted.")
+@click.option("--quiet", "-q", is_flag=True, help="No line for what lands.")
+@click.pass_context
+def stream(ctx: click.Context, until_caught_up: bool, quiet: bool) -> int:
+    """Count records as they arrive, until stopped. Safe to kill at any moment; SIGTERM finishes what is under way."""
+    app = open_app(ctx)
+    told: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: told.append(number))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        count = app.stream(Progress(quiet=quiet), until_caught_up=until_caught_up, stopped=lambda: bool(told))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    click.echo(f"{count:,} records counted")
+    return 128 + told[0] if told else 0
 
 
 def _seconds(text: str) -> float:

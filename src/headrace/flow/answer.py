@@ -15,15 +15,19 @@ from headrace.model.project import LoadedProject
 from headrace.model.serving import ServingTable
 from headrace.model.types import Column
 from headrace.ports import Store
+from headrace.seam import epoch as epochs
 from headrace.seam import generation as generations
 from headrace.seam import pointer as pointers
 from headrace.seam.generation import Generation
 from headrace.seam.pointer import Pointer
 from headrace.seam.reader import live
+from headrace.sql.merging import merging
 from headrace.sql.parameters import parameters_of
-from headrace.sql.query import Fetch, Plan, Query
+from headrace.sql.query import Plan, Query
 
 Row = tuple[Any, ...]
+Bounds = tuple[Any, bool, Any, bool]
+OPEN: Bounds = (None, True, None, True)
 TRIES = 20
 """Reads that publications may overtake before the reader gives up."""
 POINTER = "pointer"
@@ -44,6 +48,35 @@ class Answer:
     as_of: str | None
     complete: bool
     cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What one look at the pointer lets a reader see."""
+
+    pointer: Pointer
+    generation: Generation
+
+    @property
+    def streamed(self) -> bool:
+        """Whether there may be speed rows to add."""
+        return self.generation.epoch in self.pointer.streamed
+
+    def live(self, table: ServingTable, rows: Sequence[Row]) -> list[Row]:
+        return live(rows, len(table.key), self.pointer.generation, self.pointer.abandoned)
+
+    def added(self, table: ServingTable, rows: list[Row], speed: Sequence[Row], *, reverse: bool) -> list[Row]:
+        """Batch rows with the speed rows of ranges that begin at the cut or after it, in order of key."""
+        new = [row[:-2] for row in speed if row[-1] >= self.generation.cut.get(row[-2], 0)]
+        if not new:
+            return rows
+        width = len(table.key)
+        merge = merging(width, table.parts)
+        found = {row[:width]: row for row in rows}
+        for row in new:
+            known = found.get(row[:width])
+            found[row[:width]] = row if known is None else merge(known, row)
+        return [found[key] for key in sorted(found, reverse=reverse)]
 
 
 @dataclass(slots=True)
@@ -104,7 +137,8 @@ class Reader:
         for _ in range(TRIES):
             try:
                 generation = self._naming(plan, query, pointer)
-                rows, looked, others, more = self._fetch(plan, values, pointer, limit, after)
+                view = View(pointer, generation)
+                rows, looked, others, more = self._fetch(plan, values, view, limit, after)
             except (NotReadyError, OutsideError):
                 # A table that no generation names any more may have been dropped under this read.
                 if self._stands(pointer, fresh):
@@ -127,7 +161,7 @@ class Reader:
             query.columns,
             done,
             pointer.generation,
-            self._as_of(query, generation),
+            self._as_of(query, view),
             complete=True,
             cursor=following,
         )
@@ -150,41 +184,45 @@ class Reader:
                 )
         return generation
 
-    def _fetch(self, plan: Plan, values: Mapping[str, Any], pointer: Pointer, limit: int | None, after: Row | None) -> tuple[list[Row], list[dict[Row, list[Row]]], list[list[Row]], bool]:  # fmt: skip
+    def _fetch(self, plan: Plan, values: Mapping[str, Any], view: View, limit: int | None, after: Row | None) -> tuple[list[Row], list[dict[Row, list[Row]]], list[list[Row]], bool]:  # fmt: skip
         rows: list[Row] = []
         more = False
         bounds = plan.bounds(values)
         for partition in plan.partitions(values):
             if plan.in_key_order and limit is not None:
-                rows, more = self._page(plan, partition, bounds, pointer, limit, after)
+                rows, more = self._page(plan, partition, bounds, view, limit, after)
             else:
-                rows += self._live(
-                    plan.table, self.store.fetch(plan.table, partition, bounds, reverse=plan.reverse), pointer
-                )
+                rows += self._rows(plan.table, partition, bounds, view, reverse=plan.reverse)
         looked = []
         for look in plan.lookups:
-            found = {
-                key: self._live(look.table, self.store.fetch(look.table, key), pointer)
-                for key in look.keys(rows, values)
-                if None not in key
-            }
-            looked.append(found)
-        others = [self._whole(fetch, values, pointer) for fetch in plan.others]
+            keys = [key for key in look.keys(rows, values) if None not in key]
+            looked.append({key: self._rows(look.table, key, OPEN, view) for key in keys})
+        others = [
+            [
+                row
+                for partition in fetch.partitions(values)
+                for row in self._rows(fetch.table, partition, fetch.bounds(values), view)
+            ]
+            for fetch in plan.others
+        ]
         return rows, looked, others, more
 
-    def _whole(self, fetch: Fetch, values: Mapping[str, Any], pointer: Pointer) -> list[Row]:
-        bounds = fetch.bounds(values)
-        return [
-            row
-            for partition in fetch.partitions(values)
-            for row in self._live(fetch.table, self.store.fetch(fetch.table, partition, bounds), pointer)
-        ]
+    def _rows(self, table: ServingTable, partition: Row, bounds: Bounds, view: View, *, reverse: bool = False) -> list[Row]:  # fmt: skip
+        """What the batch counted of one partition, and what the stream counted since (Reader, 2)."""
+        rows = view.live(table, self.store.fetch(table, partition, bounds, reverse=reverse))
+        return view.added(table, rows, self._speed(table, partition, bounds, view), reverse=reverse)
 
-    def _page(self, plan: Plan, partition: Row, bounds: tuple[Any, bool, Any, bool], pointer: Pointer, limit: int, after: Row | None) -> tuple[list[Row], bool]:  # fmt: skip
-        """Up to ``limit`` live rows after a key, and whether there are more; a key may have two slots, or be emptied."""
+    def _speed(self, table: ServingTable, partition: Row, bounds: Bounds, view: View) -> Sequence[Row]:
+        if not view.streamed or not table.of_mart:
+            return ()
+        return self.store.fetch_speed(table, partition, bounds, epoch=view.generation.epoch)
+
+    def _page(self, plan: Plan, partition: Row, bounds: Bounds, view: View, limit: int, after: Row | None) -> tuple[list[Row], bool]:  # fmt: skip
+        """Up to ``limit`` rows after a key, and whether there are more; a key may have two slots, or be emptied."""
         rows: list[Row] = []
         size = self._spread.get(plan.table.name, 1) * (limit + 1) + 1
         start, end = len(plan.table.partition), len(plan.table.key)
+        speed = self._speed(plan.table, partition, bounds, view)
         while True:
             fetched = list(
                 self.store.fetch(plan.table, partition, bounds, reverse=plan.reverse, after=after, limit=size)
@@ -197,7 +235,9 @@ class Reader:
                     whole -= 1
                 if whole:
                     del fetched[whole:]
-            rows += self._live(plan.table, fetched, pointer)
+            upto = None if last else fetched[-1][start:end]
+            between = [row for row in speed if _is_between(row[start:end], after, upto, plan.reverse)]
+            rows += view.added(plan.table, view.live(plan.table, fetched), between, reverse=plan.reverse)
             if len(rows) > limit:
                 return rows[:limit], True
             if last or not fetched:
@@ -206,14 +246,16 @@ class Reader:
             size = 2 * (limit + 1) + 1
             after = tuple(fetched[-1][start:end])
 
-    def _live(self, table: ServingTable, rows: Sequence[Row], pointer: Pointer) -> list[Row]:
-        return live(rows, len(table.key), pointer.generation, pointer.abandoned)
-
-    def _as_of(self, query: Query, generation: Generation) -> str | None:
-        table = generation.tables.get(query.tables[0].name)
-        lanes = table.lanes if table is not None else {}
-        known = [generation.as_of[lane] for lane in lanes if lane in generation.as_of]
-        return min(known, key=lambda moment: moment.removesuffix("Z")) if known else None
+    def _as_of(self, query: Query, view: View) -> str | None:
+        table = view.generation.tables.get(query.tables[0].name)
+        mart = self.project.marts.get(query.tables[0].origin)
+        streamed = view.streamed and mart is not None and mart.is_streamed
+        known = []
+        for lane in table.lanes if table is not None else ():
+            progress = self.store.control(epochs.progress_name(view.generation.epoch, lane)) if streamed else None
+            moments = [view.generation.as_of.get(lane, ""), progress.partition(" ")[2] if progress else ""]
+            known += [moment for moment in [max(moments, key=_moment)] if moment]
+        return min(known, key=_moment) if known else None
 
     def _cursor(self, query: Query, values: Mapping[str, Any], key: Row) -> str:
         return base64.urlsafe_b64encode(json.dumps([_fingerprint(query, values), *key]).encode()).decode().rstrip("=")
@@ -235,6 +277,18 @@ class Reader:
                 "HR0503", "the cursor belongs to another question", parameter="cursor", help="start again without it"
             )
         return tuple(key)
+
+
+def _moment(text: str) -> str:
+    """What times as text sort by: a fraction of a second comes after none."""
+    return text.removesuffix("Z")
+
+
+def _is_between(key: Row, after: Row | None, upto: Row | None, reverse: bool) -> bool:
+    """Whether a key lies on a page, in the direction in which it is read."""
+    if reverse:
+        return (after is None or key < after) and (upto is None or key >= upto)
+    return (after is None or key > after) and (upto is None or key <= upto)
 
 
 def _fingerprint(query: Query, values: Mapping[str, Any]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from headrace.errors import ConflictError, HeadraceError
@@ -17,15 +17,19 @@ from headrace.flow.publish import publish
 from headrace.flow.refine import CONTRACT, refine
 from headrace.flow.relations import Relations
 from headrace.flow.status import record
+from headrace.flow.stream import code_of, lanes_of
 from headrace.model.mart import Mart
 from headrace.model.project import LoadedProject
 from headrace.model.run import Run, Step
 from headrace.model.serving import ServingTable
 from headrace.ports import Engine, Inbox, Lake, Observer, Store
+from headrace.seam import epoch as epochs
 from headrace.seam import generation as generations
 from headrace.seam import pointer as pointers
+from headrace.seam.epoch import Epoch
 from headrace.seam.generation import EMPTY, Generation, TableState
 from headrace.seam.pointer import Pointer
+from headrace.seam.ranges import aligned_cut
 
 
 @dataclass(slots=True)
@@ -38,17 +42,25 @@ class Batch:
     engine: Engine
     store: Store
     observer: Observer
+    range_size: int = 100_000
+    """Records of a range, for epochs that this run opens."""
+    landing: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+    """What is held while files land."""
     wrote: bool = False
     """Whether the run that is going on may have rows in the store."""
 
-    def run(self, *, full: bool = False, refit: bool = False) -> Run:
-        """One run; its record says what was done, and has no generation where there was nothing to do."""
+    def run(self, *, full: bool = False, refit: bool = False, take_over: bool = False) -> Run:
+        """One run; its record says what was done, and has no generation where there was nothing to do. ``take_over``
+        does without stream workers that are registered.
+
+        Raises ConflictError HR0410 where a stream counts with other code than this project's.
+        """
         started = time.monotonic()
         run = Run(dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
         landed = self.land(run)
         for source in self.project.sources.values():
             _note(run, refine(source, self.lake, self.engine, self.observer, landed))
-        self.generate(run, full=full, refit=refit)
+        self.generate(run, full=full, refit=refit, take_over=take_over)
         run.seconds = time.monotonic() - started
         if run.generation is not None:
             record(run, self.lake, self.engine)
@@ -56,6 +68,10 @@ class Batch:
 
     def land(self, run: Run) -> list[manifest.Landed]:
         """Lands every source and keeps the manifest; gives all versions ever landed."""
+        with self.landing():
+            return self._land(run)
+
+    def _land(self, run: Run) -> list[manifest.Landed]:
         known = manifest.load(self.lake, self.engine)
         new: list[manifest.Landed] = []
         try:
@@ -70,15 +86,23 @@ class Batch:
                 manifest.append(self.lake, self.engine, new)
         return [*known, *new]
 
-    def generate(self, run: Run, *, full: bool, refit: bool) -> None:
+    def generate(self, run: Run, *, full: bool, refit: bool, take_over: bool = False) -> None:
         """Builds and publishes a generation, unless everything is as the current one left it."""
         pointer = self.pointer()
+        if take_over and pointer.workers:
+            pointer = self.move(pointer, pointers.take_over(pointer))
         current = self.generation(pointer)
-        relations = Relations(self.project, self.lake, self.engine, *self.silver())
+        streamed = self.epoch(current.epoch) if pointer.workers else None
+        if streamed is not None and streamed.code != code_of(self.project):
+            raise ConflictError(
+                "HR0410", "a stream counts with other code", help="stop it, or: headrace run --take-over"
+            )
+        relations = Relations(self.project, self.lake, self.engine, *self.silver(current, streamed))
         tables = serving_tables(self.project)
         if not full and not refit and self.is_current(current, relations, tables):
             return
-        pointer = self.move(pointer, pointers.begin(pointer))
+        # While workers count, the batch cuts between two of their ranges and stays in their epoch (Batch run, 2).
+        pointer = self.move(pointer, pointers.begin(pointer, opens=streamed is None))
         self.wrote = False
         try:
             self.build(run, pointer, current, relations, tables, full=full, refit=refit)
@@ -136,6 +160,7 @@ class Batch:
             )
             _note(run, step)
         as_of = self.as_of(relations, current)
+        epoch = current.epoch if pointer.opens is False else self.open_epoch(number, relations)
         pins = {name: self.project.marts[name].hash for name in self.project.pins}
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         generation = Generation(
@@ -147,10 +172,12 @@ class Batch:
             dict(relations.contracts),
             pins,
             now,
+            epoch,
         )
         self.store.set_control(generations.control_name(number), generation.text())
-        self.move(pointer, pointers.publish(pointer, number))
+        pointer = self.move(pointer, pointers.publish(pointer, number))
         run.generation = number
+        self.sweep(pointer, current, tables)
 
     def pinned(self, mart: Mart, current: Generation) -> Aggregated | None:
         """A pinned yardstick as it was fitted; None where it is to be fitted (anew): not pinned, never was, or edited."""
@@ -177,16 +204,61 @@ class Batch:
             raise ConflictError("HR0404", "the pointer moved: another run is going on", help="headrace status")
         return new
 
-    def silver(self) -> tuple[dict[str, int], dict[str, int], dict[str, tuple[str, ...]]]:
-        """Of each source's silver, as of one version: where it ends, the contract that it was judged by, its files."""
+    def epoch(self, number: int) -> Epoch:
+        text = self.store.control(epochs.control_name(number))
+        return epochs.read(text) if text is not None else Epoch(number, self.range_size)
+
+    def open_epoch(self, number: int, relations: Relations) -> int:
+        """Records the epoch that begins with this generation, at its cut."""
+        references = {}
+        for source in self.project.sources.values():
+            found = self.lake.snapshot(f"silver/{source.name}") if source.role == "reference" else None
+            if found is not None:
+                references[source.name] = found.version
+        facts = {name: end for name, end in relations.end.items() if self.project.sources[name].role == "fact"}
+        epoch = Epoch(number, self.range_size, code_of(self.project), facts, references)
+        self.store.set_control(epochs.control_name(number), epoch.text())
+        return number
+
+    def sweep(self, pointer: Pointer, predecessor: Generation, tables: Iterable[ServingTable]) -> None:
+        """Removes the speed rows that neither this generation nor its predecessor adds to (Batch run, 5)."""
+        past = [epoch for epoch in pointer.streamed if epoch < predecessor.epoch]
+        for table in tables:
+            if not table.of_mart or table.name not in predecessor.tables:
+                continue
+            for epoch in past:
+                self.store.clear_speed(table, epoch, None)
+            if predecessor.epoch in pointer.streamed:
+                self.store.clear_speed(table, predecessor.epoch, predecessor.cut)
+        if past:
+            # Somebody may have registered meanwhile: then the next run says it.
+            self.store.compare_and_set(POINTER, pointer.text(), pointers.forget(pointer, past).text())
+
+    def silver(
+        self, current: Generation, streamed: Epoch | None
+    ) -> tuple[dict[str, int], dict[str, int], dict[str, tuple[str, ...]]]:
+        """Of each source's silver, as of one version: where it is cut, the contract that it was judged by, its files.
+
+        While an epoch is ``streamed``, lanes are cut at the start of a range, and references are those of the epoch.
+        """
         end, contracts, files = {}, {}, {}
-        for name in self.project.sources:
-            silver = self.lake.snapshot(f"silver/{name}")
+        for name, source in self.project.sources.items():
+            version = streamed.references.get(name) if streamed is not None else None
+            silver = self.lake.snapshot(f"silver/{name}", version)
             if silver is not None:
                 end[name] = silver.transaction(name) or 0
                 contracts[name] = silver.transaction(CONTRACT) or 0
                 files[name] = silver.files
+            if streamed is not None and source.role == "fact" and name in self.streamed_lanes:
+                end[name] = aligned_cut(
+                    end.get(name, 0), streamed.origin(name), streamed.size, current.cut.get(name, 0)
+                )
         return end, contracts, files
+
+    @property
+    def streamed_lanes(self) -> set[str]:
+        """Lanes that feed a mart of the speed path; what feeds others only is cut wherever it ends."""
+        return lanes_of(self.project)
 
     def is_current(self, current: Generation, relations: Relations, tables: Iterable[ServingTable]) -> bool:
         """Whether a new generation would be equal to the current one."""

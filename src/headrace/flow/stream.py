@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from headrace.errors import ConflictError
 from headrace.flow import manifest
 from headrace.flow.answer import POINTER
 from headrace.flow.refine import judging, voids_of
-from headrace.flow.relations import Relations
+from headrace.flow.relations import JUDGED, VERDICTS, Relations
 from headrace.model.mart import Mart
 from headrace.model.project import LoadedProject
 from headrace.model.serving import ServingTable
@@ -34,7 +34,22 @@ ENDLESS = 1 << 62
 
 def streamable(project: LoadedProject) -> list[Mart]:
     """The marts that the speed path serves."""
-    return [mart for mart in project.marts.values() if mart.mergeable and not mart.batch_only]
+    return [mart for mart in project.marts.values() if mart.is_streamed]
+
+
+def lanes_of(project: LoadedProject) -> set[str]:
+    """The lanes that feed a mart of the speed path."""
+    found: set[str] = set()
+    todo = [name for mart in streamable(project) for name in mart.inputs]
+    while todo:
+        name = todo.pop()
+        if name in project.datasets:
+            todo += project.datasets[name].inputs
+        elif name == VERDICTS:
+            found |= set(project.sources)
+        else:
+            found.add(name.removesuffix(JUDGED) if name not in project.sources else name)
+    return {name for name in found if project.sources[name].role == "fact"}
 
 
 def code_of(project: LoadedProject) -> str:
@@ -149,10 +164,12 @@ class Worker:
             self.engine.keep(_micro(source), self.nothing(silver_columns(source)))
         judged = {source.name: _micro(source) for source in facts}
         relations = Relations(self.project, self.lake, self.engine, ends, {}, files, judged)
-        relations.define()
+        relations.define(first={})  # references are joined; their own rows the batch has counted
         # Views over a table that has rows of one lane at a time, so that parts are of that lane only.
         self.marts = {}
         for mart in streamable(self.project):
+            if any(relations.counts_reference(name) for name in mart.rows_from if name != VERDICTS):
+                continue
             for lane in relations.lanes(mart.name):
                 self.marts.setdefault(lane, []).append(mart)
         self.lanes = {}
@@ -224,8 +241,8 @@ class Worker:
             touched = (
                 f"SELECT r.* FROM {so_far} AS r SEMI JOIN {batch} USING ({key})" if key else f"SELECT * FROM {so_far}"
             )
-            for rows in self.engine.batches(rollup_sql(table, f"({touched})")):
-                self.store.put_speed(table, self.epoch.number, lane.source.name, lane.start, end, rows)
+            rows = self.engine.rows(rollup_sql(table, f"({touched})"))
+            self.store.put_speed(table, self.epoch.number, lane.source.name, lane.start, end, rows)
 
     def tables_of(self, mart: Mart) -> Iterable[ServingTable]:
         tables = {t.name: t for query in self.project.queries.values() for t in query.tables}
@@ -238,8 +255,3 @@ def _micro(source: Source) -> str:
 
 def _range(mart: Mart, lane: str) -> str:
     return f"{mart.name}__{lane}__range"
-
-
-def origins(cut: Mapping[str, int], project: LoadedProject) -> dict[str, int]:
-    """Where an epoch that begins with a cut has its origins."""
-    return {name: cut.get(name, 0) for name, source in project.sources.items() if source.role == "fact"}

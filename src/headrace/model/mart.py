@@ -81,6 +81,11 @@ class Mart:
     batch_only: str = ""
     mergeable: bool = True
 
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the speed path serves it."""
+        return self.mergeable and not self.batch_only
+
     def measure(self, name: str) -> Measure | None:
         return next((m for m in self.measures if m.name == name), None)
 

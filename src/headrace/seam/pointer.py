@@ -35,7 +35,8 @@ class Pointer:
 def read(text: str) -> Pointer:
     """The inverse of ``Pointer.text``."""
     fields = json.loads(text)
-    return Pointer(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+    lists = {name: tuple(fields[name]) for name in ("abandoned", "workers", "streamed")}
+    return Pointer(**{**fields, **lists})
 
 
 FIRST = Pointer(0)

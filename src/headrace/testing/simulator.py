@@ -214,6 +214,24 @@ class ReplicatedStore:
                     found[key] = row
         return [found[key] for key in sorted(found)]
 
+    def raise_control(self, name: str, value: int, text: str = "") -> None:
+        raise NotImplementedError
+
+    def put_speed(self, table: ServingTable, epoch: int, lane: str, start: int, fence: int, rows: Iterable[Row]) -> int:
+        raise NotImplementedError
+
+    def fetch_speed(
+        self,
+        table: ServingTable,
+        partition: Row,
+        bounds: tuple[Any, bool, Any, bool] = (None, True, None, True),
+        *,
+        epoch: int,
+    ) -> Sequence[Row]:
+        raise NotImplementedError
+
+    def clear_speed(self, table: ServingTable, epoch: int, below: Mapping[str, int] | None) -> None: ...
+
     def hold(self) -> None: ...
 
     def release(self) -> None: ...

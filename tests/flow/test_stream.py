@@ -1,0 +1,303 @@
+"""The speed path counts as the batch does: whatever is streamed, run, killed or rolled back in between."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.app import App
+from headrace.errors import ConflictError, OutsideError
+from headrace.flow import stream
+from headrace.flow.stream import Worker
+from headrace.model.run import Run
+from tests.flow import shop
+from tests.kit import Quiet
+
+SEED = int(os.environ.get("HEADRACE_TEST_SEED") or random.SystemRandom().randrange(10**6))
+SETTINGS = {"stream.range": 37}
+FIRST = ("shops_1.csv", "rates_1.csv", "sales_1.csv", "visits_1.jsonl")
+
+
+class Shops:
+    """Two projects that get the same files: one streams, the other one only runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.streamed, self.batch = shop.make(folder / "streamed"), shop.make(folder / "batch")
+        self.names = itertools.count()
+        self.rnd = random.Random(3)
+        self.next = 0
+        for name, text in shop.waves()[0].items():
+            assert name in FIRST
+            self.land(name, text)
+        self.next = 120
+        self.app.run(Quiet())
+
+    @property
+    def app(self) -> App:
+        return App(self.streamed.folder, SETTINGS)
+
+    def land(self, name: str, text: str) -> None:
+        self.streamed.land(name, text)
+        self.batch.land(name, text)
+
+    def sell(self, count: int) -> None:
+        """New receipts, among them duplicates of earlier ones, and visits."""
+        number = next(self.names)
+        self.land(f"sales_n{number:03}.csv", shop.sales_file(self.rnd, self.next, count))
+        self.land(f"visits_n{number:03}.jsonl", shop.visits_file(self.next, count // 2))
+        self.next += count
+
+    def worker(self, app: App | None = None, store: Any = None) -> Worker:
+        app = app or self.app
+        if shop.pointer(app).generation == 0:
+            app.run(Quiet())  # as `headrace stream` does where nothing is published
+        return Worker(app.project, app.lake, app.engine, store or app.store, Quiet(), f"w{next(self.names)}")
+
+    def catch_up(self, worker: Worker, app: App | None = None) -> int:
+        batch = (app or self.app).batch(Quiet())
+        return worker.run(lambda: batch.land(Run("")), until_caught_up=True, stopped=lambda: False)
+
+    def judge(self, story: str = "") -> None:
+        """Every answer that is streamed is the one of the project that only runs."""
+        self.batch.run()
+        wanted, found = shop.answers(self.batch.app), shop.answers(self.app)
+        marts = self.app.project.marts
+        for name, query in self.app.project.queries.items():
+            if query.origin in marts and marts[query.origin].is_streamed:
+                for question in (q for q in wanted if q.startswith(name + " ")):
+                    assert found[question] == wanted[question], (story, question)
+
+
+@pytest.fixture
+def shops(tmp_path: Path) -> Shops:
+    return Shops(tmp_path)
+
+
+class Broken:
+    """A store that fails at the ``after``-th call of the methods that a worker writes with."""
+
+    def __init__(self, store: Any, after: int) -> None:
+        self._store, self.left = store, after
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        if name not in ("put_speed", "raise_control", "compare_and_set"):
+            return found
+
+        def call(*given: Any, **named: Any) -> Any:
+            self.left -= 1
+            if self.left < 0:
+                raise OutsideError("HR0407", "killed")
+            return found(*given, **named)
+
+        return call
+
+
+def test_what_arrives_is_counted_at_once_and_by_the_batch_later(shops: Shops) -> None:
+    shops.sell(90)
+    assert shops.catch_up(shops.worker()) > 100
+    shops.judge("streamed")
+    shops.sell(40)
+    shops.catch_up(shops.worker())
+    shops.judge("streamed again")
+    shops.app.run(Quiet())
+    shops.judge("run")
+    assert shops.app.run(Quiet()).generation is None, "the batch has counted all that was streamed"
+
+
+def test_a_run_beside_a_worker_cuts_between_ranges_and_changes_no_answer(shops: Shops) -> None:
+    worker = shops.worker()
+    worker.register()
+    batch = shops.app.batch(Quiet())
+    generations = []
+    for _ in range(4):
+        shops.sell(50)
+        batch.land(Run(""))
+        worker.follow()
+        while sum(worker.advance(lane) for lane in worker.lanes.values()):
+            pass
+        shops.judge("streamed")
+        generations.append(shops.app.run(Quiet()).generation)
+        shops.judge("run beside")
+        worker.follow()
+        generation = worker.generation
+        assert worker.epoch is not None
+        assert generation.epoch == worker.epoch.number, "the epoch goes on"
+        for lane in worker.lanes:
+            assert (generation.cut[lane] - worker.epoch.origin(lane)) % worker.epoch.size == 0
+    assert len([g for g in generations if g]) >= 3
+    speed = shops.app.store.fetch_speed(
+        next(t for t in shops.app.project.queries["total"].tables), (), epoch=worker.generation.epoch
+    )
+    before = shops.app.reader.generation(shops.app.reader.pointer().predecessor or 0)
+    assert {row[-1] >= before.cut[row[-2]] for row in speed} == {True}, "what the batch has counted twice over is swept"
+
+
+def test_a_worker_that_is_killed_anywhere_leaves_nothing_uncounted_or_doubled(shops: Shops) -> None:
+    shops.sell(60)
+    for after in range(1, 40, 3):
+        broken = Broken(shops.app.store, after)
+        try:
+            shops.catch_up(shops.worker(store=broken))
+        except OutsideError:
+            continue
+    shops.sell(10)
+    shops.catch_up(shops.worker())
+    shops.judge()
+    shops.app.run(Quiet())
+    shops.judge("run while dead workers are registered")
+    assert shops.app.run(Quiet(), take_over=True).generation is not None
+    shops.judge("taken over")
+    assert shop.pointer(shops.app).workers == ()
+
+
+def test_a_zombie_changes_nothing(shops: Shops) -> None:
+    app = shops.app
+    zombie = shops.worker(app)
+    zombie.register()
+    batch = app.batch(Quiet())
+    shops.sell(80)
+    batch.land(Run(""))
+    zombie.follow()
+    stale = [zombie.lanes["sales"].position]
+    shops.catch_up(shops.worker())
+    shops.app.run(Quiet(), take_over=True)
+    shops.sell(20)
+    shops.catch_up(shops.worker())
+    shops.judge("before it wakes up")
+    for lane in zombie.lanes.values():  # it has not looked at the pointer yet
+        zombie.advance(lane)
+    assert zombie.lanes["sales"].position > stale[0]
+    shops.judge("after")
+    zombie.follow()
+    for lane in zombie.lanes.values():
+        zombie.advance(lane)
+    shops.judge("it follows")
+
+
+def test_rollback_goes_back_across_epochs_and_the_stream_follows(shops: Shops) -> None:
+    shops.sell(50)
+    shops.catch_up(shops.worker())
+    worker = shops.worker()
+    shops.app.run(Quiet())
+    shops.judge()
+    shops.app.rollback()
+    shops.judge("rolled back: the rows of the epoch before are still there")
+    shops.sell(30)
+    shops.catch_up(worker)
+    shops.judge("and are added to")
+
+
+def test_other_code_is_refused_on_both_sides(shops: Shops) -> None:
+    app = shops.app
+    worker = shops.worker(app)
+    worker.register()
+    worker.follow()
+    mart = shops.streamed.folder / "marts/daily.sql"
+    mart.write_text(mart.read_text().replace("min(amount) AS least", "min(amount + 1) AS least"))
+    shops.sell(10)
+    with pytest.raises(ConflictError, match="HR0410"):
+        shops.app.run(Quiet())
+    shops.app.run(Quiet(), take_over=True)
+    with pytest.raises(ConflictError, match="HR0410"):
+        worker.follow()
+
+
+STEPS: dict[str, Callable[[Shops, random.Random], None]] = {
+    "sell": lambda s, r: s.sell(r.randint(10, 70)),
+    "stream": lambda s, _: _ignored(s.catch_up(s.worker())),
+    "killed": lambda s, r: _killed(s, r.randint(1, 60)),
+    "run": lambda s, _: _ignored(s.app.run(Quiet())),
+    "take over": lambda s, _: _ignored(s.app.run(Quiet(), take_over=True)),
+    "roll back": lambda s, _: _rolled_back(s),
+}
+
+
+def _ignored(_: object) -> None: ...
+
+
+def _killed(shops: Shops, after: int) -> None:
+    try:
+        shops.catch_up(shops.worker(store=Broken(shops.app.store, after)))
+    except OutsideError:
+        return
+
+
+def _rolled_back(shops: Shops) -> None:
+    try:
+        shops.app.rollback()
+    except ConflictError:
+        return
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_any_story_ends_with_the_counts_of_the_batch(
+    number: int, shops: Shops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rnd = random.Random(f"{SEED} {number}")
+    monkeypatch.setattr(stream, "MICRO_BATCH", rnd.choice([7, 30, 1000]))
+    story = [f"HEADRACE_TEST_SEED={SEED}"]
+    for _ in range(9):
+        step = rnd.choice(["sell", "sell", *STEPS])
+        story.append(step)
+        STEPS[step](shops, rnd)
+    shops.catch_up(shops.worker())
+    shops.judge(" > ".join(story))
+
+
+@pytest.fixture
+def running(shops: Shops) -> Iterator[tuple[Shops, Callable[[], subprocess.Popen[str]]]]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "headrace", "--project", str(shops.streamed.folder), "stream"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        return process
+
+    yield shops, start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_the_command_line_streams_until_it_is_told_to_stop(
+    running: tuple[Shops, Callable[[], subprocess.Popen[str]]],
+) -> None:
+    shops, start = running
+    process = start()
+    shops.sell(40)
+    _until_counted(shops, process)
+    shops.judge()
+    process.send_signal(signal.SIGKILL)
+    process.wait(20)
+    shops.sell(20)
+    process = start()
+    _until_counted(shops, process)
+    shops.judge("after it was killed")
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert "records counted" in said
+
+
+def _until_counted(shops: Shops, process: subprocess.Popen[str]) -> None:
+    """Waits until the stream's answer counts as many receipts as the batch's."""
+    shops.batch.run()
+    wanted = shops.batch.app.reader.answer("total", {}).rows
+    for _ in range(300):
+        if shops.app.reader.answer("total", {}).rows == wanted:
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    pytest.fail("it was not counted within 30 seconds")
