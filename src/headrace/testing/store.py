@@ -328,6 +328,63 @@ class StoreSuite:
 
         in_threads(4, work)
 
+    # Control rows that only rise, and speed rows
+
+    def test_the_highest_value_of_a_control_row_stands(self, tmp_path: Path) -> None:
+        store = self.open(tmp_path)
+        for value, text in ((9, "a"), (10, "b"), (2, "late"), (10, "again")):
+            store.raise_control("progress", value, text)
+        assert store.control("progress") == "10 b"
+        in_threads(4, lambda n: [store.raise_control("raced", n * 10 + i) for i in range(10)])
+        assert (store.control("raced") or "").split() == ["39"]
+
+    def test_of_two_speed_rows_the_one_that_counted_further_stands(self, tmp_path: Path) -> None:
+        store = self.open(tmp_path)
+        store.create(SALES)
+        early, late = ("a", "d1", 0, "1.00", 1, 1), ("a", "d1", 0, "3.00", 3, 3)
+        assert store.put_speed(SALES, 4, "till/0", 100, 130, iter([late])) == 1
+        store.put_speed(SALES, 4, "till/0", 100, 110, [early])
+        store.put_speed(SALES, 4, "till/0", 100, 130, [late])
+        assert [tuple(r) for r in self.open(tmp_path).fetch_speed(SALES, ("a",), epoch=4)] == [(*late, "till/0", 100)]
+
+    def test_speed_rows_are_told_apart_by_epoch_lane_and_range(self, tmp_path: Path) -> None:
+        store = self.open(tmp_path)
+        store.create(SALES)
+        row = ("a", "d1", 0, None, None, 1)
+        for epoch, lane, start in ((4, "x", 100), (4, "x", 200), (4, "y", 100), (5, "x", 100)):
+            store.put_speed(SALES, epoch, lane, start, start + 1, [row])
+        found = [tuple(r[-2:]) for r in store.fetch_speed(SALES, ("a",), epoch=4)]
+        assert sorted(found) == [("x", 100), ("x", 200), ("y", 100)]
+        assert [tuple(r[-2:]) for r in store.fetch_speed(SALES, ("a",), epoch=5)] == [("x", 100)]
+        assert list(store.fetch_speed(SALES, ("b",), epoch=4)) == []
+        assert list(store.fetch(SALES, ("a",))) == [], "they are no batch rows"
+
+    def test_speed_rows_of_a_range_come_in_key_order(self, tmp_path: Path) -> None:
+        store = self.open(tmp_path)
+        store.create(SALES)
+        rows = [("a", f"d{day}", hour, None, None, 1) for day in range(5) for hour in (2, 0, 1)]
+        store.put_speed(SALES, 1, "x", 0, 9, rows)
+        found = [r[1:3] for r in store.fetch_speed(SALES, ("a",), ("d1", True, "d3", False), epoch=1)]
+        assert found == [("d1", 0), ("d1", 1), ("d1", 2), ("d2", 0), ("d2", 1), ("d2", 2)]
+        after = [r[1:3] for r in store.fetch_speed(SALES, ("a",), ("d3", False, None, True), epoch=1)]
+        assert after == [("d4", 0), ("d4", 1), ("d4", 2)]
+
+    def test_speed_rows_are_cleared_below_an_offset_of_their_lane(self, tmp_path: Path) -> None:
+        store = self.open(tmp_path)
+        store.create(SALES)
+        row = ("a", "d1", 0, None, None, 1)
+        for epoch, lane, start in ((4, "x", 100), (4, "x", 200), (4, "y", 100), (5, "x", 100)):
+            store.put_speed(SALES, epoch, lane, start, start + 1, [row])
+        store.clear_speed(SALES, 4, {"x": 200, "z": 999})
+        assert sorted(tuple(r[-2:]) for r in store.fetch_speed(SALES, ("a",), epoch=4)) == [("x", 200), ("y", 100)]
+        store.clear_speed(SALES, 4, None)
+        store.clear_speed(SALES, 4, None)
+        assert list(store.fetch_speed(SALES, ("a",), epoch=4)) == []
+        assert [tuple(r[-2:]) for r in store.fetch_speed(SALES, ("a",), epoch=5)] == [("x", 100)]
+        store.drop(SALES.name)
+        store.create(SALES)
+        assert list(store.fetch_speed(SALES, ("a",), epoch=5)) == []
+
     # Tables that come and go
 
     def test_dropped_tables_are_gone_and_may_be_made_again(self, tmp_path: Path) -> None:
