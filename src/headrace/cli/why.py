@@ -21,6 +21,9 @@ def show(found: Mapping[str, Any]) -> None:
         click.echo("no rows")
     click.echo(f"\ngeneration {found['generation']} of {found['published_at']}, as of {found['as_of'] or 'unknown'}")
     click.echo("cut        " + ", ".join(f"{lane}:{offset}" for lane, offset in found["cut"].items()))
+    for lane, upto in found["streamed"].items():
+        first = found["cut"].get(lane, 0)
+        click.echo(f"streamed   {lane}: records {first:,} to {upto:,} of the lane, which no run has published yet")
     click.echo(f"table      {found['table']}, rolled up from {found['reads']}:\n")
     click.echo("\n".join("    " + line for line in found["definition"].strip().splitlines()))
     click.echo(f"\nparts: {found['parts_in_all']} stored rows behind the answer")

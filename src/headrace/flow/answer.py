@@ -192,22 +192,22 @@ class Reader:
             if plan.in_key_order and limit is not None:
                 rows, more = self._page(plan, partition, bounds, view, limit, after)
             else:
-                rows += self._rows(plan.table, partition, bounds, view, reverse=plan.reverse)
+                rows += self.rows(plan.table, partition, bounds, view, reverse=plan.reverse)
         looked = []
         for look in plan.lookups:
             keys = [key for key in look.keys(rows, values) if None not in key]
-            looked.append({key: self._rows(look.table, key, OPEN, view) for key in keys})
+            looked.append({key: self.rows(look.table, key, OPEN, view) for key in keys})
         others = [
             [
                 row
                 for partition in fetch.partitions(values)
-                for row in self._rows(fetch.table, partition, fetch.bounds(values), view)
+                for row in self.rows(fetch.table, partition, fetch.bounds(values), view)
             ]
             for fetch in plan.others
         ]
         return rows, looked, others, more
 
-    def _rows(self, table: ServingTable, partition: Row, bounds: Bounds, view: View, *, reverse: bool = False) -> list[Row]:  # fmt: skip
+    def rows(self, table: ServingTable, partition: Row, bounds: Bounds, view: View, *, reverse: bool = False) -> list[Row]:  # fmt: skip
         """What the batch counted of one partition, and what the stream counted since (Reader, 2)."""
         rows = view.live(table, self.store.fetch(table, partition, bounds, reverse=reverse))
         return view.added(table, rows, self._speed(table, partition, bounds, view), reverse=reverse)

@@ -9,13 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from headrace.flow.answer import Reader
+from headrace.flow.answer import Reader, View
 from headrace.flow.export import Gold
 from headrace.model.source import Source
 from headrace.model.types import Column
 from headrace.ports import Engine, Lake
-from headrace.seam.pointer import Pointer
-from headrace.seam.reader import live
+from headrace.seam.epoch import progress_name
 from headrace.sql.judge import bronze_columns, literal, quote, silver_columns
 from headrace.sql.parameters import parameters_of
 from headrace.sql.query import Plan, Query
@@ -45,7 +44,12 @@ class Why:
         pointer = self.reader.pointer()
         generation = self.reader.generation(answer.generation)
         plan = query.plan(values)
-        rows = self._rows(plan, values, pointer)
+        view = View(pointer, generation)
+        rows = [
+            row
+            for partition in plan.partitions(values)
+            for row in self.reader.rows(plan.table, partition, plan.bounds(values), view)
+        ]
         self.gold.define()
         sources = [self._source(source, query, plan, rows, whole) for source in self._feeding(query)]
         parts = [dict(zip(plan.table.columns, row, strict=True)) for row in rows[:50]]
@@ -57,6 +61,7 @@ class Why:
             "published_at": generation.published_at,
             "as_of": answer.as_of,
             "cut": {s["source"]: generation.cut.get(s["source"], 0) for s in sources},
+            "streamed": {s["source"]: upto for s in sources if (upto := self._streamed(s["source"], plan, view))},
             "table": plan.table.name,
             "reads": query.origin,
             "definition": self._definition(query),
@@ -65,13 +70,14 @@ class Why:
             "sources": sources,
         }
 
-    def _rows(self, plan: Plan, values: Mapping[str, Any], pointer: Pointer) -> list[tuple[Any, ...]]:
-        """The stored rows behind the answer, with their parts."""
-        rows: list[tuple[Any, ...]] = []
-        for partition in plan.partitions(values):
-            fetched = self.reader.store.fetch(plan.table, partition, plan.bounds(values))
-            rows += live(fetched, len(plan.table.key), pointer.generation, pointer.abandoned)
-        return rows
+    def _streamed(self, lane: str, plan: Plan, view: View) -> int | None:
+        """Up to which offset the stream has added to an answer what is above the cut; None where it has not."""
+        mart = self.reader.project.marts.get(plan.table.origin)
+        if not view.streamed or mart is None or not mart.is_streamed:
+            return None
+        text = self.reader.store.control(progress_name(view.generation.epoch, lane))
+        upto = int(text.split(" ")[0]) if text is not None else 0
+        return upto if upto > view.generation.cut.get(lane, 0) else None
 
     def _definition(self, query: Query) -> str:
         project = self.reader.project

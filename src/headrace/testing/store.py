@@ -335,7 +335,12 @@ class StoreSuite:
         for value, text in ((9, "a"), (10, "b"), (2, "late"), (10, "again")):
             store.raise_control("progress", value, text)
         assert store.control("progress") == "10 b"
-        in_threads(4, lambda n: [store.raise_control("raced", n * 10 + i) for i in range(10)])
+
+        def race(number: int) -> None:
+            for i in range(10):
+                store.raise_control("raced", number * 10 + i)
+
+        in_threads(4, race)
         assert (store.control("raced") or "").split() == ["39"]
 
     def test_of_two_speed_rows_the_one_that_counted_further_stands(self, tmp_path: Path) -> None:
