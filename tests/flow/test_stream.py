@@ -161,6 +161,25 @@ def test_a_worker_that_is_killed_anywhere_leaves_nothing_uncounted_or_doubled(sh
     assert shop.pointer(shops.app).workers == ()
 
 
+def test_status_and_why_tell_the_stream(shops: Shops) -> None:
+    assert shops.app.status()["stream"] is None
+    shops.sell(90)
+    worker = shops.worker()
+    worker.register()
+    shops.app.batch(Quiet()).land(Run(""))
+    lag = {lane["lane"]: lane["lag"] for lane in shops.app.status()["stream"]["lanes"]}
+    assert lag == {"sales": 99, "visits": 45}
+    shops.catch_up(worker)
+    told = shops.app.status()["stream"]
+    assert told["workers"] == []
+    lanes = {lane["lane"]: lane for lane in told["lanes"]}
+    assert (lanes["sales"]["lag"], lanes["sales"]["fan_out"]) == (0, 3), "99 records in ranges of 37"
+    why = shops.app.why("total", {}, 1)
+    assert why["streamed"] == {"sales": why["cut"]["sales"] + 99}
+    assert why["parts"][0]["_records"] == why["rows"][0]["receipts"], "the parts are those of the answer"
+    assert shops.app.why("usual", {"shop": "a"}, 1)["streamed"] == {}, "a median is batch only"
+
+
 def test_a_zombie_changes_nothing(shops: Shops) -> None:
     app = shops.app
     zombie = shops.worker(app)

@@ -161,6 +161,10 @@ def status(ctx: click.Context, as_json: bool) -> None:
             ["source", "landed", "clean", "quarantined", "as of"],
             [[s[k] for k in ("source", "landed", "clean", "quarantined", "as_of")] for s in found["sources"]],
         )
+    if found["stream"]:
+        click.echo(f"\nstream: {', '.join(found['stream']['workers']) or 'nobody'}, epoch {found['stream']['epoch']}")
+        columns = ["lane", "landed", "cut", "counted", "lag", "fan_out"]
+        print_table(columns, [[lane[c] for c in columns] for lane in found["stream"]["lanes"]])
     if found["runs"]:
         click.echo()
         print_table(

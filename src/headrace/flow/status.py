@@ -13,11 +13,16 @@ from typing import Any
 import pyarrow as pa
 
 from headrace.flow.answer import POINTER
+from headrace.flow.stream import lanes_of
 from headrace.model.project import LoadedProject
 from headrace.model.run import Run
 from headrace.ports import Engine, Inbox, Lake, Store
+from headrace.seam import epoch as epochs
 from headrace.seam import generation as generations
 from headrace.seam import pointer as pointers
+from headrace.seam.epoch import Epoch
+from headrace.seam.generation import Generation
+from headrace.seam.pointer import Pointer
 from headrace.sql.judge import silver_columns
 
 RUNS = "runs"
@@ -76,7 +81,38 @@ def status(project: LoadedProject, lake: Lake, engine: Engine, store: Store, las
         "project": project.name, "generation": pointer.generation or None, "predecessor": pointer.predecessor,
         "rolled_back": max((n for n in pointer.abandoned if n > pointer.generation and store.control(generations.control_name(n))), default=None), "running": pointer.next,
         "published_at": generation.published_at, "tables": len(generation.tables), "sources": sources, "runs": runs,
+        "stream": streaming(project, lake, store, pointer, generation),
     }  # fmt: skip
+
+
+def streaming(
+    project: LoadedProject, lake: Lake, store: Store, pointer: Pointer, generation: Generation
+) -> dict[str, Any] | None:
+    """Who streams, and of each lane where it ends, what the batch and the stream have counted of it, and how many speed
+    rows a key has at most that an answer adds (fan-out). None where nothing was ever streamed in this epoch."""
+    if generation.epoch not in pointer.streamed:
+        return None
+    text = store.control(epochs.control_name(generation.epoch))
+    epoch = epochs.read(text) if text is not None else Epoch(generation.epoch, 1)
+    lanes = []
+    for name in sorted(lanes_of(project)):
+        bronze = lake.snapshot(f"bronze/{name}")
+        landed = (bronze.transaction(name) or 0) if bronze is not None else 0
+        said = store.control(epochs.progress_name(epoch.number, name))
+        cut = generation.cut.get(name, 0)
+        counted = max(int(said.split(" ")[0]) if said is not None else 0, cut)
+        fan_out = -(-(counted - cut) // epoch.size)
+        lanes.append(
+            {
+                "lane": name,
+                "landed": landed,
+                "cut": cut,
+                "counted": counted,
+                "lag": landed - counted,
+                "fan_out": fan_out,
+            }
+        )
+    return {"epoch": epoch.number, "range": epoch.size, "workers": list(pointer.workers), "lanes": lanes}
 
 
 @dataclass(frozen=True, slots=True)
