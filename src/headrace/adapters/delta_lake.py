@@ -9,14 +9,13 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 from deltalake import CommitProperties, DeltaTable, Field, PostCommitHookProperties, Schema, Transaction
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 from pyarrow import parquet
 
-from headrace.errors import ConflictError, OutsideError
+from headrace.errors import ConflictError, OutsideError, SettingError
 from headrace.ports import Snapshot
 
 
@@ -24,6 +23,10 @@ class DeltaLake:
     """Delta tables below one folder; a table's name is its path in it, as ``bronze/sales``."""
 
     def __init__(self, folder: Path) -> None:
+        if re.search("%[0-9A-Fa-f]{2}", str(folder.absolute())):
+            raise SettingError(
+                "HR0601", f"the lake cannot be in '{folder.absolute()}'", help="a path without % and two digits"
+            )
         self.folder = folder
 
     def snapshot(self, table: str, version: int | None = None) -> Snapshot | None:
@@ -31,7 +34,7 @@ class DeltaLake:
         if found is None:
             return None
         root = self.folder / table
-        files = tuple(str(root / _relative(uri, root)) for uri in found.file_uris())
+        files = tuple(str(root / uri.rpartition("/")[2]) for uri in found.file_uris())
         # Delta lists the newest file first; records read best in the order in which they came.
         return Snapshot(found.version(), tuple(sorted(files)), found.transaction_version)
 
@@ -166,8 +169,3 @@ def _sync(path: Path) -> None:
 def _nullable(schema: Schema) -> Schema:
     """The schema with every column nullable: what a file happens to hold is not a promise of the table."""
     return Schema([Field(f.name, f.type, nullable=True) for f in schema.fields])
-
-
-def _relative(uri: str, root: Path) -> str:
-    path = unquote(urlparse(uri).path) if uri.startswith("file:") else uri
-    return os.path.relpath(path, root)

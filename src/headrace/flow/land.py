@@ -110,7 +110,7 @@ class _Arrivals:
                 self.known.setdefault(entry.file, []).append(entry)
         listed = inbox.list(source.format.pattern)
         # The same name, size and time as a version that was landed: not even read again.
-        self.files = [f for f in listed if not any(_looks_like(f, e) for e in self.known.get(f.name, ()))]
+        self.files = [f for f in listed if not any(_looks_like(f, e) for e in _standing(self.known.get(f.name, [])))]
         self.next = 0
         self.landed: list[Landed] = []
         self.seen: list[Landed] = []
@@ -138,7 +138,7 @@ class _Arrivals:
             return
         digest = hashlib.sha256(data).hexdigest()
         earlier = self.known.get(file.name, [])
-        same = _standing(earlier, digest)
+        same = next((e for e in _standing(earlier) if e.sha256 == digest), None)
         if same is not None:
             self.seen.append(replace(same, size=file.size, modified=file.modified))
             return
@@ -191,16 +191,15 @@ def _looks_like(file: InboxFile, entry: Landed) -> bool:
     return entry.size == file.size and entry.modified == file.modified
 
 
-def _standing(earlier: list[Landed], digest: str) -> Landed | None:
-    """The version with these bytes, if it is the one that counts or was refused since: then nothing has changed.
+def _standing(earlier: list[Landed]) -> list[Landed]:
+    """The version of a file that counts, and those that were refused since: what it may be without having changed.
 
     Bytes of an older version that was replaced are a change: they come back as a version of their own.
     """
     if not earlier:
-        return None
+        return []
     (counts,) = current(earlier).values()
-    candidates = [counts, *(e for e in reversed(earlier) if e.rejected and e.first >= counts.next)]
-    return next((e for e in candidates if e.sha256 == digest), None)
+    return [counts, *(e for e in reversed(earlier) if e.rejected and e.first >= counts.next)]
 
 
 def _constant(text: str, count: int) -> pa.Array:

@@ -11,7 +11,7 @@ from headrace.errors import ContractError, NotFoundError, nearest
 from headrace.model.project import LoadedProject
 from headrace.model.source import Source
 from headrace.ports import Engine, Lake
-from headrace.sql.judge import bronze_columns, literal, quote, silver_columns
+from headrace.sql.judge import bronze_columns, is_json_text, literal, quote, silver_columns
 
 REJECTED = "_verdict IN ('quarantined', 'unreadable')"
 
@@ -56,6 +56,10 @@ class Quarantine:
     def _record(self, source: Source, row: tuple[Any, ...]) -> dict[str, Any]:
         file, number, offset, reasons, raw, *values = row
         sent: Any = {source.sent(c.name): v for c, v in zip(source.columns, values, strict=True)}
+        for column in source.columns:
+            text = sent[source.sent(column.name)]
+            if text is not None and is_json_text(source, column):
+                sent[source.sent(column.name)] = json.loads(text, parse_float=str)
         if raw is not None:
             sent = bytes(raw).decode(errors="backslashreplace")
         return {
@@ -75,16 +79,18 @@ class Quarantine:
 
 def corrected(source: Source, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """(origin's offset, record) of each line of an exported and mended file; raises ContractError HR0305 naming the line."""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
-            entry = json.loads(line)
+            # A number is text from here on, so that none of its digits is lost on the way.
+            entry = json.loads(line, parse_float=str, parse_int=str)
+            json.dumps(entry, ensure_ascii=False).encode()  # half of a surrogate pair is no text
             lane, _, offset = str(entry["origin"]).rpartition(":")
             record = entry["record"]
-            if lane != source.name or not offset.isdigit() or not isinstance(record, dict):
+            if lane != source.name or not (offset.isascii() and offset.isdigit()) or not isinstance(record, dict):
                 raise ValueError
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise ContractError("HR0305", f"line {number} is not a corrected record of {source.name}",
                                 help='{"origin": "source:offset", "record": {…}} as `headrace quarantine export` writes it') from None  # fmt: skip
         yield int(offset), record

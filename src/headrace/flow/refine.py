@@ -24,7 +24,7 @@ KEYS_TOLD = 5
 
 def contract_hash(source: Source, voids: Sequence[tuple[int, int]]) -> int:
     """A number that changes with whatever changes a verdict, or the records that count."""
-    text = judge_sql(source, "bronze", "repeats") + repeats_sql(source, "judged") + repr(voids)
+    text = judge_sql(source, "bronze", "repeats") + repeats_sql(source, "judged") + repr((voids, source.event_time))
     return int(hashlib.sha256(text.encode()).hexdigest()[:15], 16)
 
 

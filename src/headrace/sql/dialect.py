@@ -173,6 +173,22 @@ def check_subset(tree: exp.Expr, text: Text, *, extra: frozenset[str] = frozense
     return errors
 
 
+def check_nesting(tree: exp.Expr, text: Text) -> list[DeclarationError]:
+    """SELECTs within expressions or joins: what they read would be neither followed nor counted once."""
+    errors = []
+    for select in tree.find_all(exp.Select):
+        holder = select.parent
+        while isinstance(holder, (exp.Subquery, exp.Union)):
+            holder = holder.parent
+        if holder is not None and not isinstance(holder, (exp.From, exp.CTE)):
+            errors.append(
+                _refused(
+                    text, select, "a SELECT within an expression or a join", "join a reference or a mart by its key"
+                )
+            )
+    return errors
+
+
 def _refused(text: Text, node: exp.Expr, what: str, help: str) -> DeclarationError:
     return DeclarationError("HR0202", f"{what} is outside the SQL subset", place=text.at(node), help=help)
 

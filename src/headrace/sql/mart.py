@@ -16,6 +16,7 @@ from headrace.model.types import Column, Type, parse_type
 from headrace.sql.dialect import (
     WHOLE,
     Text,
+    check_nesting,
     check_subset,
     function_name,
     is_aggregate,
@@ -28,6 +29,10 @@ from headrace.sql.dialect import (
 RECORDS = "_records"
 """The hidden count of records that every mart carries, so that an emptied group disappears."""
 
+MAY_BE_NULL = (
+    exp.Null, exp.Nullif, exp.TryCast, exp.JSONExtract, exp.JSONExtractScalar, exp.JSONType, exp.Bracket
+)  # fmt: skip
+"""What can be NULL although nothing in it is."""
 Describe = Callable[[str], Sequence[tuple[str, str]]]
 """Names and types of the columns of a SELECT over the project's relations; raises DeclarationError."""
 
@@ -88,6 +93,8 @@ class _Compiler:
         self.grain_names: set[str] = set()
         self.ordered: dict[str, tuple[str, str]] = {}
         self.base = ""
+        self.aliases: dict[str, tuple[str, bool]] = {}
+        """By alias, the relation, and whether a LEFT JOIN may find no row of it."""
 
     def wrong(self, code: str, what: str, node: exp.Expr | None, help: str = "") -> None:
         self.errors.append(DeclarationError(code, what, place=self.text.at(node), help=help))
@@ -109,7 +116,7 @@ class _Compiler:
             )
             self.stop_if_wrong()
         select = cast("exp.Select", tree)
-        self.errors += check_subset(select, self.text)
+        self.errors += check_subset(select, self.text) + check_nesting(select, self.text)
         self.stop_if_wrong()
         inputs = self.inputs(select)
         self.stop_if_wrong()
@@ -215,15 +222,30 @@ class _Compiler:
         if not self.errors:
             for join in select.args.get("joins") or []:
                 self.errors += check_fan_out(join, self.relations[join.this.name], self.text)
+            self.aliases = {select.args["from_"].this.alias_or_name: (names[0], False)}
+            for join in select.args.get("joins") or []:
+                outer = str(join.side).upper() == "LEFT"
+                self.aliases[join.this.alias_or_name] = (join.this.name, outer)
         return names
 
     def outputs(self, select: exp.Select, input_columns: set[str]) -> dict[str, exp.Expr]:
         """Each output by alias, with the outputs that it names written out."""
         group = select.args.get("group")
+        having = select.args.get("having")
         outputs: dict[str, exp.Expr] = {}
+        if having is not None and any(is_aggregate(n) for n in having.walk()):
+            self.wrong(
+                "HR0210",
+                "HAVING compares outputs, not aggregates",
+                having,
+                "give the aggregate a name among the outputs",
+            )
         for item in select.expressions:
             alias = item.alias_or_name
             inner = item.unalias().copy()
+            if alias.startswith("_"):
+                self.wrong("HR0103", f"'{alias}' begins with _, as Headrace's own columns do", item, "another name")
+                continue
             if not alias or isinstance(item, exp.Star) or item.find(exp.Star) is item:
                 self.wrong("HR0210", f"output {render(item)} needs a name", item, "write: … AS name")
                 continue
@@ -245,6 +267,12 @@ class _Compiler:
             outputs[alias] = inner
         if group is not None and not group.args.get("all"):
             named = {render(g) for g in group.expressions}
+            known = {*outputs, *(render(e) for e in outputs.values()), *(str(i + 1) for i in range(len(outputs)))}
+            for node in group.expressions:
+                if render(node) not in known:
+                    self.wrong(
+                        "HR0210", f"{render(node)} is grouped by, but no output", node, "write it out, or GROUP BY ALL"
+                    )
             positions = [alias for alias, e in outputs.items() if not self.is_measure(e)]
             for alias in positions:
                 if (
@@ -271,14 +299,14 @@ class _Compiler:
 
     def nullable(self, node: exp.Expr, inputs: list[str]) -> bool:
         if isinstance(node, exp.Column):
-            for name in inputs:
-                column = self.relations[name].column(node.name)
+            for alias, (name, outer) in self.aliases.items():
+                column = self.relations[name].column(node.name) if node.table in ("", alias) else None
                 if column is not None:
-                    return column.nullable
+                    return outer or column.nullable
             return False  # an unknown column: the engine says so, with the place
         if isinstance(node, exp.Coalesce):
             return all(self.nullable(e, inputs) for e in (node.this, *node.expressions))
-        if isinstance(node, (exp.Null, exp.Nullif, exp.TryCast)):
+        if isinstance(node, MAY_BE_NULL):
             return True
         if isinstance(node, exp.Case):
             branches = [i.args["true"] for i in node.args["ifs"]] + (
@@ -498,6 +526,10 @@ def _without_comments(sql: str) -> str:
 
 def check_fan_out(join: exp.Join, right: Relation, text: Text) -> list[DeclarationError]:
     """A join must find at most one row on its right: its whole key is compared, and its validity where it has one."""
+    side = str(join.side).upper()
+    if side in ("RIGHT", "FULL"):
+        return [DeclarationError("HR0202", f"{side} JOIN is outside the SQL subset", place=text.at(join),
+                                 help="start from the other table: FROM it LEFT JOIN this one")]  # fmt: skip
     using = {i.name for i in join.args.get("using") or []}
     alias = join.this.alias_or_name
     conjuncts = list(join.args["on"].flatten()) if isinstance(join.args.get("on"), exp.And) else [join.args.get("on")]
@@ -506,9 +538,9 @@ def check_fan_out(join: exp.Join, right: Relation, text: Text) -> list[Declarati
         while isinstance(node, exp.Paren):
             node = node.this
         if isinstance(node, exp.EQ):
-            equal |= {c.name for c in (node.this, node.expression) if isinstance(c, exp.Column) and c.table == alias}
+            equal |= _of_one_side(node, alias)
         elif isinstance(node, (exp.GTE, exp.GT, exp.LT, exp.LTE)):
-            bounds |= {c.name for c in node.find_all(exp.Column) if c.table == alias}
+            bounds |= _of_one_side(node, alias)
     if not right.key and right.kind == "mart":
         return []  # a mart without grain is one row
     if not right.key:
@@ -522,3 +554,14 @@ def check_fan_out(join: exp.Join, right: Relation, text: Text) -> list[Declarati
         return [DeclarationError("HR0215", f"'{right.name}' has history: each key has several versions", place=text.at(join),
                                  help=f"add: t >= {alias}.{right.valid[0]} AND t < {alias}.{right.valid[1]}")]  # fmt: skip
     return []
+
+
+def _of_one_side(node: exp.Expr, alias: str) -> set[str]:
+    """The column of a table that is compared with something that is not of this table."""
+    sides = (node.this, node.expression)
+    return {
+        mine.name
+        for mine, other in (sides, sides[::-1])
+        if isinstance(mine, exp.Column) and mine.table == alias
+        and not any(c.table == alias for c in other.find_all(exp.Column)) and other.find(exp.Column) is not None
+    }  # fmt: skip

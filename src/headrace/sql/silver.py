@@ -9,8 +9,8 @@ from sqlglot import exp
 from headrace.errors import DeclarationError, nearest
 from headrace.model.mart import Dataset
 from headrace.model.types import Column, parse_type
-from headrace.sql.dialect import Text, check_subset, is_aggregate, parse_select, render
-from headrace.sql.mart import Describe, MartErrors, Relation, check_fan_out, located
+from headrace.sql.dialect import Text, check_nesting, check_subset, is_aggregate, parse_select, render
+from headrace.sql.mart import MAY_BE_NULL, Describe, MartErrors, Relation, check_fan_out, located
 
 
 def tables_of(text: Text) -> set[str]:
@@ -22,7 +22,11 @@ def tables_of(text: Text) -> set[str]:
 def compile_dataset(name: str, text: Text, relations: Mapping[str, Relation], describe: Describe) -> Dataset:
     """Reads one silver file; raises MartErrors with all that is wrong with it."""
     tree = parse_select(text)
-    errors = check_subset(tree, text)
+    errors = (
+        check_subset(tree, text)
+        + check_nesting(tree, text)
+        + [_whole(s, text) for s in tree.find_all(exp.Select) if _cuts(s)]
+    )
     if errors:
         raise MartErrors(errors)
     for table in tree.find_all(exp.Table):
@@ -94,6 +98,21 @@ def compile_dataset(name: str, text: Text, relations: Mapping[str, Relation], de
     return Dataset(name, sql, text.place.file, tuple(columns), inputs, rows_from, repeats, batch_only)
 
 
+def _cuts(select: exp.Select) -> bool:
+    """Whether a SELECT's rows depend on other rows than their own."""
+    return any(select.args.get(part) for part in ("limit", "offset", "order", "distinct", "group", "having"))
+
+
+def _whole(select: exp.Select, text: Text) -> DeclarationError:
+    part = next(p for p in ("limit", "offset", "order", "distinct", "group", "having") if select.args.get(p))
+    return DeclarationError(
+        "HR0202",
+        f"{part.upper()} is not for datasets: each row follows from its own record",
+        place=text.at(select.args[part] if isinstance(select.args[part], exp.Expr) else select),
+        help="order and limit in a query, group in a mart; a window may number rows",
+    )
+
+
 def with_origin(tree: exp.Expr) -> str:
     """The statement with the origin of each row carried along, so that a cut can be taken of it too."""
     tree = tree.copy()
@@ -158,7 +177,7 @@ def _expression_nullable(node: exp.Expr, tree: exp.Select, relations: Mapping[st
         return False
     if isinstance(node, exp.Coalesce):
         return all(_expression_nullable(e, tree, relations, outer) for e in (node.this, *node.expressions))
-    if isinstance(node, (exp.Null, exp.Nullif, exp.TryCast, exp.Case, exp.Explode, exp.Anonymous)):
+    if isinstance(node, (*MAY_BE_NULL, exp.Case, exp.Explode, exp.Anonymous)):
         return not isinstance(node, exp.Explode)
     if isinstance(node, exp.Column):
         if node.table in outer:
