@@ -76,8 +76,9 @@ class Engine(Protocol):
         """Writes the rows of a SELECT to a file for other tools; ``kind`` is csv, parquet or json (lines)."""
         ...
 
-    def scan(self, files: Sequence[str], columns: Sequence[tuple[str, str]]) -> str:
-        """SQL of a relation over Parquet files; an empty relation of these columns where there are none."""
+    def scan(self, files: Sequence[str], columns: Sequence[tuple[str, str]], *, grown: bool = False) -> str:
+        """SQL of a relation over Parquet files; an empty relation of these columns where there are none. With ``grown``
+        the files may be older than some of the columns, which are NULL there."""
         ...
 
 

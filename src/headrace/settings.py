@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,23 +22,34 @@ class Setting:
     default: Any
     help: str
     secret: bool = False
+    low: float | None = None
+    high: float | None = None
+    pattern: str = ""
 
 
 SETTINGS = (
     Setting("inbox.path", str, "landing", "folder of landing files, relative to the project"),
-    Setting("inbox.quiet", float, 1.0, "seconds for which a file must have rested before it is read"),
+    Setting("inbox.quiet", float, 1.0, "seconds for which a file must have rested before it is read", low=0),
     Setting("lake.path", str, ".headrace/lake", "folder of the lake's Delta tables"),
     Setting("store.path", str, ".headrace/store.db", "file of the SQLite store"),
-    Setting("engine.memory", str, "640MB", "memory that DuckDB may use before it spills to disk"),
-    Setting("engine.threads", int, 0, "threads of DuckDB; 0: one a core"),
-    Setting("stream.range", int, 100_000, "records of a lane that a stream worker counts between two checkpoints"),
+    Setting(
+        "engine.memory",
+        str,
+        "640MB",
+        "memory that DuckDB may use before it spills to disk",
+        pattern=r"\d+(\.\d+)? ?([KMGT]i?)?B",
+    ),
+    Setting("engine.threads", int, 0, "threads of DuckDB; 0: one a core", low=0),
+    Setting(
+        "stream.range", int, 100_000, "records of a lane that a stream worker counts between two checkpoints", low=1
+    ),
     Setting("run.on_failure", str, "", "command that a failed run calls; it gets the error as JSON on standard input"),
     Setting("serve.host", str, "127.0.0.1", "address to listen on"),
-    Setting("serve.port", int, 8000, "port to listen on; 0: any free one"),
+    Setting("serve.port", int, 8000, "port to listen on; 0: any free one", low=0, high=65535),
     Setting("serve.users", str, ".headrace/users.json", "file of users and keys (hashes only)"),
-    Setting("serve.max_rows", int, 10_000, "rows that one answer may have"),
-    Setting("serve.max_scan", int, 200_000, "rows of serving tables that one answer may read"),
-    Setting("serve.connections", int, 1_000, "connections that may be open at once"),
+    Setting("serve.max_rows", int, 10_000, "rows that one answer may have", low=1),
+    Setting("serve.max_scan", int, 200_000, "rows of serving tables that one answer may read", low=1),
+    Setting("serve.connections", int, 1_000, "connections that may be open at once", low=1),
     Setting("serve.proxies", str, "", "addresses of proxies whose X-Forwarded-For is believed, with commas"),
     Setting("serve.access_log", bool, True, "whether each request is a line of JSON on standard error"),
 )
@@ -117,11 +129,28 @@ def _value(name: str, raw: Any, origin: str) -> Value:
             value: Any = {"true": True, "1": True, "false": False, "0": False}[raw.lower()]
         else:
             value = setting.kind(raw)
+        _check(setting, value)
     except (ValueError, KeyError, TypeError):
         raise SettingError(
-            "HR0601", f"{name} is '{raw}' ({origin})", help=f"it is a {setting.kind.__name__}: {setting.help}"
+            "HR0601", f"{name} is '{raw}' ({origin})", help=f"{_allowed(setting)}: {setting.help}"
         ) from None
     return Value(setting, _secret(value) if setting.secret else value, origin)
+
+
+def _check(setting: Setting, value: Any) -> None:
+    if (setting.low is not None and value < setting.low) or (setting.high is not None and value > setting.high):
+        raise ValueError(value)
+    if setting.pattern and not re.fullmatch(setting.pattern, value, re.IGNORECASE):
+        raise ValueError(value)
+
+
+def _allowed(setting: Setting) -> str:
+    words = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}[setting.kind]
+    if setting.pattern:
+        words = f"a size as {setting.default}"
+    if setting.low is not None:
+        words += f", {setting.low:g} or more" if setting.high is None else f" from {setting.low:g} to {setting.high:g}"
+    return words
 
 
 def _secret(value: str) -> str:

@@ -129,3 +129,30 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(shop: ProjectFo
         shop.app.replay("sales", good + "\n" + line)
     assert refused.value.code == "HR0305"
     assert shop.run().generation is None
+
+
+def test_no_digit_is_lost_on_the_way(tmp_path: Path) -> None:
+    declarations = DECLARATIONS.format(format='jsonl("sales.jsonl")', least=0).replace("DECIMAL(18,4)", "DECIMAL(30,4)")
+    folder = ProjectFolder(tmp_path, declarations, FILES)
+    row = '{"sale_id": %d, "sold_at": "2024-01-01T00:00:00Z", "shop": null, "amount": %s}\n'
+    folder.land("sales.jsonl", row % (1, '"12345678901234567.5"') + row % (2, "7"))
+    folder.run()
+    exported = [json.dumps(r, ensure_ascii=False) for r in folder.app.quarantine.records("sales")]
+    assert len(exported) == 2
+    mended = (
+        "\n".join(exported).replace('"shop": null', '"shop": "a\u2028b"').replace(": 7}", ": 12345678901234567.1234}")
+    )
+    assert "12345678901234567.1234" in mended
+    folder.app.replay("sales", mended)
+    folder.run()
+    assert folder.ask("daily", shop="a\u2028b") == [
+        {"day": "2024-01-01", "revenue": "24691357802469134.6234", "receipts": 2}
+    ]
+
+
+@pytest.mark.parametrize(
+    "line", ['{"origin": "sales:²", "record": {}}', '{"origin": "sales:1", "record": {"shop": "\\ud800"}}', "[" * 5000]
+)
+def test_a_line_that_cannot_be_is_told(shop: ProjectFolder, line: str) -> None:
+    with pytest.raises(ContractError, match="HR0305"):
+        shop.app.replay("sales", line)

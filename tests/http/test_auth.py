@@ -226,7 +226,7 @@ def test_s6_the_throttle_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headrace.http.throttle.MOST", 100)
     throttle = Throttle()
     for n in range(1000):
-        throttle.attempted(f"user{n}", f"10.0.{n % 250}.{n}")
+        throttle.failed(f"user{n}", f"10.0.{n % 250}.{n}")
         throttle.succeeded(f"known{n}", f"10.1.{n % 250}.{n}")
     assert len(throttle._failures) <= 100
     assert len(throttle._proven) <= 100

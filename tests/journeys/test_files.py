@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from headrace import formats
@@ -304,10 +305,12 @@ def test_a_format_that_nothing_could_be_read_by_is_refused(tmp_path: Path, forma
 
 
 def silver(folder: ProjectFolder, *columns: str) -> list[tuple[Any, ...]]:
+    """Columns of the project's first source, in order of offset."""
     app = folder.app
-    found = app.lake.snapshot("silver/events")
+    source = next(iter(app.project.sources.values()))
+    found = app.lake.snapshot(f"silver/{source.name}")
     assert found is not None
-    scan = app.engine.scan(found.files, silver_columns(app.project.sources["events"]))
+    scan = app.engine.scan(found.files, silver_columns(source))
     return app.engine.rows(f"SELECT {', '.join(columns)} FROM {scan} ORDER BY _offset")
 
 
@@ -439,3 +442,113 @@ def test_a_missing_file_of_the_lake_is_no_crash(tmp_path: Path) -> None:
     folder.land("a.csv", sold(1))
     with pytest.raises(HeadraceError):
         folder.run()
+
+
+def test_an_older_version_that_comes_back_with_its_own_time_is_noticed(tmp_path: Path) -> None:
+    folder = project(tmp_path)
+    file = tmp_path / "landing/a.csv"
+    folder.land("a.csv", sold(10))
+    os.utime(file, ns=(1_000_000_000_000_000_000, 1_000_000_000_000_000_000))
+    folder.run()
+    folder.land("a.csv", sold(99))
+    folder.run()
+    folder.land("a.csv", sold(10))
+    os.utime(file, ns=(1_000_000_000_000_000_000, 1_000_000_000_000_000_000))
+    folder.run()
+    assert total(folder) == (1, 10), "as cp -p and rsync bring it back"
+
+
+@pytest.mark.parametrize("name", ["a b", "My Projé", "a#b", "a?b", "a'b"])
+def test_a_project_may_have_any_name(tmp_path: Path, name: str) -> None:
+    folder = project(tmp_path / name)
+    folder.land("a.csv", sold(1, 2))
+    folder.run()
+    assert total(folder) == (2, 3)
+    with pytest.raises(HeadraceError, match="HR0601"):
+        project(tmp_path / "a%20b").run()
+
+
+def typed(tmp_path: Path, columns: str) -> ProjectFolder:
+    declarations = f'project = Project("files")\nproject.source("sales", parquet("*.parquet"), id="id", event_time="day", columns="id BIGINT, day TIMESTAMP, {columns}")'
+    folder = ProjectFolder(tmp_path, declarations)
+    (tmp_path / "landing").mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("values", "reason", "wanted"),
+    [
+        (pa.Array.from_buffers(pa.string(), 2, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0"), pa.py_buffer(b"a\xff")]), "not UTF-8", "a"),
+        (pa.array(["a", "b\0c"]), "contains a NUL character", "a"),
+        (pa.array([b"a", b"\xff"], pa.binary_view()), "not UTF-8", "a"),
+        (pa.array([0, 10**16], pa.timestamp("ms", "UTC")), "shop is out of range", "1970-01-01 00:00:00.000000Z"),
+    ],
+)  # fmt: skip
+def test_what_parquet_only_claims_to_hold_is_quarantined_by_record(
+    tmp_path: Path, values: pa.Array, reason: str, wanted: str
+) -> None:
+    folder = typed(tmp_path, "shop VARCHAR")
+    days = pa.array([0, 0], pa.timestamp("us"))
+    pa.parquet.write_table(pa.table({"id": [1, 2], "day": days, "shop": values}), tmp_path / "landing/a.parquet")
+    run = folder.run()
+    assert (run.total("bronze", "land"), run.total("unreadable", "land")) == (1, 1)
+    assert silver(folder, "shop", "_verdict", "_reasons") == [(wanted, "clean", None), (None, "unreadable", [reason])]
+    assert folder.run().generation is None
+
+
+def test_a_column_that_is_declared_later_is_null_before(tmp_path: Path) -> None:
+    folder = project(tmp_path)
+    folder.land("a.csv", sold(1, 2))
+    folder.run()
+    text = DECLARATIONS.format(policy="new version").replace(
+        "amount DECIMAL(9,2) NOT NULL", "amount DECIMAL(9,2) NOT NULL, till VARCHAR"
+    )
+    folder.write("project.py", "from headrace import *\n" + text)
+    (tmp_path / "landing/a.csv").unlink()
+    (tmp_path / "landing/other.csv").unlink()
+    folder.run()
+    assert total(folder) == (2, 3)
+    folder.land("b.csv", "id,day,amount,till\n7,2024-05-01,4,t1\n")
+    folder.run()
+    assert total(folder) == (3, 7)
+    assert {row[0] for row in silver(folder, "till")} == {None, "t1"}
+
+
+@pytest.mark.parametrize(
+    "name", ["repeats", "arrived", "alike", "fresh", "live", "touched", "candidates", "run_record", "asked", "origins"]
+)
+def test_no_name_collides_with_what_the_engine_holds(tmp_path: Path, name: str) -> None:
+    declarations = f'project = Project("p")\nproject.source("{name}", csv("*.csv"), id="id", event_time="day", columns="id BIGINT, day DATE NOT NULL")'
+    files = {
+        "marts/m.sql": f"SELECT day, count(*) AS n FROM {name} GROUP BY ALL",
+        "queries/q.sql": "SELECT n FROM m WHERE day = $day",
+    }
+    folder = ProjectFolder(tmp_path, declarations, files)
+    for i in range(3):
+        folder.land(f"{i}.csv", f"id,day\n{i},2024-05-01\n1,2024-05-01\n")
+        folder.run()
+    assert folder.ask("q", day="2024-05-01") == [{"n": 3}]
+    assert folder.app.why("q", {"day": "2024-05-01"}, 1)["sources"][0]["records"] == 3
+
+
+@pytest.mark.parametrize("name", ["order", "group", "table", "end"])
+def test_a_reserved_word_is_no_name_of_a_source(tmp_path: Path, name: str) -> None:
+    declarations = f'project = Project("p")\nproject.source("{name}", csv("*.csv"), id="id", event_time="day", columns="id BIGINT, day DATE NOT NULL")'
+    with pytest.raises(ProjectErrors, match="HR0103"):
+        _ = ProjectFolder(tmp_path, declarations).app.project
+
+
+@pytest.mark.parametrize(
+    ("declared", "what"),
+    [
+        ('event_time="kind"', "event_time 'kind' is VARCHAR"),
+        ('event_time="day", horizon="10"', "horizon is '10'"),
+        ('event_time="day", rename={"id": "kind"}', "two columns are read from 'id'"),
+        ('event_time="day", rename={"_row": "kind"}', "rename takes '_row'"),
+    ],
+)
+def test_declarations_that_cannot_work_are_refused(tmp_path: Path, declared: str, what: str) -> None:
+    declarations = f'project = Project("p")\nproject.source("sales", csv("*.csv"), id="id", {declared}, columns="id BIGINT, day DATE NOT NULL, kind VARCHAR")'
+    with pytest.raises(ProjectErrors) as caught:
+        _ = ProjectFolder(tmp_path, declarations).app.project
+    assert any(what in str(error) for error in caught.value.errors), caught.value.errors

@@ -55,7 +55,10 @@ class DuckDBEngine:
         self._run(f'CREATE OR REPLACE TEMP VIEW "{name}" AS {sql}')
 
     def offer(self, name: str, batches: pa.RecordBatchReader | pa.Table) -> None:
-        self._connection.register(name, batches)
+        try:
+            self._connection.register(name, batches)
+        except duckdb.Error as error:
+            raise _translated(error) from None
 
     def keep(self, name: str, sql: str) -> None:
         self._run(f'CREATE OR REPLACE TEMP TABLE "{name}" AS {sql}')
@@ -88,11 +91,12 @@ class DuckDBEngine:
         result = self._run(f"COPY ({sql}) TO {_text(path)} ({options})").fetchone()
         return int(result[0]) if result else 0
 
-    def scan(self, files: Sequence[str], columns: Sequence[tuple[str, str]]) -> str:
+    def scan(self, files: Sequence[str], columns: Sequence[tuple[str, str]], *, grown: bool = False) -> str:
+        nothing = "SELECT " + ", ".join(f'CAST(NULL AS {type}) AS "{name}"' for name, type in columns) + " WHERE false"
         if not files:
-            return (
-                "(SELECT " + ", ".join(f'CAST(NULL AS {type}) AS "{name}"' for name, type in columns) + " WHERE false)"
-            )
+            return f"({nothing})"
+        if grown:
+            return f"(SELECT * FROM {self.scan(files, columns)} UNION ALL BY NAME {nothing})"
         listed = ", ".join(_text(file) for file in files)
         return f"read_parquet([{listed}], union_by_name = true)" if len(files) > 1 else f"read_parquet([{listed}])"
 

@@ -246,7 +246,7 @@ def quarantine_replay(ctx: click.Context, source: str, file: str | None) -> None
         _show(app.run(progress), progress.alarms, as_json=False)
         return
     replayed, known = app.replay(source, Path(file).read_text(encoding="utf-8"))
-    click.echo(f"{replayed} records replayed", err=True)
+    click.echo(f"{replayed} records replayed; the next run judges them: headrace run", err=True)
     if known:
         click.echo(f"replayed before, and so left alone: {', '.join(known)}", err=True)
         click.echo(f"a record that is still wrong has a new origin: headrace quarantine show {source}", err=True)

@@ -54,14 +54,17 @@ def demo(template: str, once: bool, data: str | None, port: int) -> None:
             click.echo(f"  user      {USER}")
             click.echo(f"  password  {password}")
             click.echo(f"  answer    curl -u {USER}:{password} '{answer}'")
+            if once:
+                click.echo(
+                    f"\ntry next: {os.environ.get('HEADRACE_PROGRAM', 'headrace')} demo, which keeps all this until you stop it"
+                )
+                _fetch(url, answer, password)
+                return
             told = f"{os.environ.get('HEADRACE_PROGRAM', 'headrace')} --project {project}"
             click.echo("\ntry next, in another terminal:")
             for verb in ("query", f"why {name} {question.replace('&', ' ')}".rstrip(), "quarantine ls", "status"):
                 click.echo(f"  {told} {verb}")
-            if once:
-                _fetch(url, answer, password)
-            else:
-                click.echo("\nCtrl-C stops it and deletes the folder.")
+            click.echo("\nCtrl-C stops it and deletes the folder.")
 
         run_server(app, ready=ready, once=once)
     finally:

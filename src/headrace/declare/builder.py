@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import fnmatch
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -37,22 +38,27 @@ def parquet(pattern: str) -> Format:
 
 def number(query: str, *, y: str, title: str = "", unit: str = "", **given: str) -> Tile:
     """A tile with one figure: column ``y`` of the query's first row."""
-    return Tile("number", query, title or y, y=y, unit=unit, given=given)
+    return Tile("number", query, title or y, y=y, unit=unit, given=_texts(given))
 
 
 def line(query: str, *, x: str, y: str, by: str | None = None, title: str = "", unit: str = "", **given: str) -> Tile:
     """A tile with a line of ``y`` over ``x``; one line per value of ``by``."""
-    return Tile("line", query, title or query, x, y, by, unit, given)
+    return Tile("line", query, title or query, x, y, by, unit, _texts(given))
 
 
 def bar(query: str, *, x: str, y: str, by: str | None = None, title: str = "", unit: str = "", **given: str) -> Tile:
     """A tile with a bar of ``y`` for each ``x``; stacked by ``by``."""
-    return Tile("bar", query, title or query, x, y, by, unit, given)
+    return Tile("bar", query, title or query, x, y, by, unit, _texts(given))
 
 
 def table(query: str, *, title: str = "", **given: str) -> Tile:
     """A tile with the query's rows."""
-    return Tile("table", query, title or query, given=given)
+    return Tile("table", query, title or query, given=_texts(given))
+
+
+def _texts(given: Mapping[str, object]) -> dict[str, str]:
+    """Parameters as a URL would have them."""
+    return {name: str(value) for name, value in given.items()}
 
 
 class SourceBuilder:
@@ -142,7 +148,7 @@ class Project:
 
     def page(self, title: str, *tiles: Tile, **filters: str) -> None:
         """Adds a page of tiles. ``filters`` are the first values of parameters that its queries share."""
-        self.pages.append(Page(title, tiles, filters, _here()))
+        self.pages.append(Page(title, tiles, _texts(filters), _here()))
 
     def wrong(self, code: str, what: str, place: Place, help: str = "") -> None:
         """Notes an error; all of them are raised together when the project is loaded."""
@@ -169,6 +175,9 @@ class Project:
             )
         if any(s.model.name == name for s in self.sources):
             self.wrong("HR0104", f"'{name}' is declared twice", place)
+        if type(horizon) is not int or horizon < 0:
+            self.wrong("HR0103", f"{name}: horizon is {horizon!r}", place, "a number of records, as 1_000_000")
+            horizon = 0
         for what, help in _format_errors(format):
             self.wrong("HR0103", f"{name}: {what}", place, help)
         parsed = self._columns(name, columns, place)
@@ -187,6 +196,10 @@ class Project:
                         place,
                         nearest(column, names),
                     )
+        for what, moment in (("event_time", event_time), ("valid_from", valid_from)):
+            kind = next((c.type for c in parsed if c.name == moment), None)
+            if kind is not None and kind.name != "DATE" and not kind.is_instant:
+                self.wrong("HR0103", f"{name}: {what} '{moment}' is {kind}", place, "a DATE, TIMESTAMP or TIMESTAMPTZ")
         if changed_file not in ("new version", "reject"):
             self.wrong("HR0103", f"{name}: changed_file is '{changed_file}'", place, "'new version' or 'reject'")
         sent_as = {}
@@ -195,7 +208,16 @@ class Project:
                 self.wrong(
                     "HR0103", f"{name}: rename gives '{ours}', which is not a column", place, nearest(ours, names)
                 )
+            if theirs.startswith("_"):
+                self.wrong(
+                    "HR0103", f"{name}: rename takes '{theirs}'", place, "names with _ in front are Headrace's own"
+                )
             sent_as[ours] = theirs
+        sent = [sent_as.get(n, n) for n in names]
+        for theirs in sorted({n for n in sent if sent.count(n) > 1}):
+            self.wrong(
+                "HR0103", f"{name}: two columns are read from '{theirs}'", place, "rename each from a name of its own"
+            )
         required = tuple(replace(c, nullable=c.nullable and c.name not in (*ids, valid_from)) for c in parsed)
         builder = SourceBuilder(
             self,
@@ -257,6 +279,10 @@ def _format_errors(format: Format) -> Iterator[tuple[str, str]]:
         yield f"the separator is {format.separator!r}", "one ASCII character, as ; or \\t"
     if len(format.decimal) != 1 or format.decimal in "+-0123456789eE":
         yield f"the decimal sign is {format.decimal!r}", "one character, as ,"
+    try:
+        re.compile(fnmatch.translate(format.pattern.replace("[!", "[^")))
+    except re.error as error:
+        yield f"the pattern is '{format.pattern}': {error}", "as sales_*.csv, part-[0-9].csv"
     try:
         codecs.lookup(format.encoding)
     except LookupError:

@@ -182,6 +182,12 @@ class _Loader:
             if repair.column in source.identity:
                 self.errors.append(DeclarationError("HR0103", f"{source.name}.{repair.column} is part of the id and cannot be repaired", place=repair.place,
                                                     help="quarantine it with a rule, and replay a corrected record"))  # fmt: skip
+        if self.reserved([source.name]):
+            what = f"'{source.name}' is a reserved word of SQL"
+            self.errors.append(
+                DeclarationError("HR0103", what, place=source.place, help="another name: the plural, say")
+            )
+            return
         reserved = self.reserved([c.name for c in source.columns])
         if reserved:
             help = f'give it another name: rename={{"{reserved}": "{reserved}_"}}'
@@ -355,10 +361,14 @@ class _Loader:
                     known = [f.stem for f in (self.folder / "queries").glob("*.sql")]
                     self.page_error(page, f"a tile shows '{tile.query}', which is no query", nearest(tile.query, known))
                 continue
-            names = [c.name for c in query.columns]
+            types = {c.name: c.type for c in query.columns}
             for column in (tile.x, tile.y, tile.by):
-                if column is not None and column not in names:
-                    self.page_error(page, f"query '{tile.query}' has no column '{column}'", nearest(column, names))
+                if column is not None and column not in types:
+                    self.page_error(page, f"query '{tile.query}' has no column '{column}'", nearest(column, types))
+            if tile.y in types and not types[tile.y].is_number:
+                what = f"'{tile.y}' of query '{tile.query}' is {types[tile.y]}, which {tile.kind}() cannot draw as y"
+                numbers = ", ".join(n for n, t in types.items() if t.is_number)
+                self.page_error(page, what, f"a column of numbers: {numbers}" if numbers else "table() shows any column")
             parameters = {p.name: p for p in query.parameters}
             for given in tile.given:
                 if given not in parameters:

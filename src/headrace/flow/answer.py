@@ -13,7 +13,7 @@ from typing import Any
 from headrace.errors import NotFoundError, NotReadyError, OutsideError, ParameterError, nearest
 from headrace.model.project import LoadedProject
 from headrace.model.serving import ServingTable
-from headrace.model.types import Column
+from headrace.model.types import Column, Type
 from headrace.ports import Store
 from headrace.seam import epoch as epochs
 from headrace.seam import generation as generations
@@ -21,6 +21,7 @@ from headrace.seam import pointer as pointers
 from headrace.seam.generation import Generation
 from headrace.seam.pointer import Pointer
 from headrace.seam.reader import live
+from headrace.sql.gold import stored_type
 from headrace.sql.merging import merging
 from headrace.sql.parameters import parameters_of
 from headrace.sql.query import Plan, Query
@@ -127,6 +128,15 @@ class Reader:
 
     def read(self, query: Query, values: dict[str, Any], cursor: str | None = None) -> Answer:
         """The reader's three steps (seam: Reader): pointer, rows, pointer again."""
+        try:
+            return self._read(query, values, cursor)
+        except OverflowError:
+            # Reckoning with the parameters left the years that there are.
+            name = next((p.name for p in query.parameters if p.type.name == "DATE" or p.type.is_instant), "")
+            what = f"'{values.get(name)}' leads beyond the years 1 to 9999"
+            raise ParameterError("HR0502", what, parameter=name, help="a date nearer to the present") from None
+
+    def _read(self, query: Query, values: dict[str, Any], cursor: str | None) -> Answer:
         plan = query.plan(values)
         limit = values.get(query.limit) if query.limit else query.fixed_limit
         after = self._after(query, values, cursor) if cursor else None
@@ -263,7 +273,7 @@ class Reader:
     def _after(self, query: Query, values: Mapping[str, Any], cursor: str) -> Row:
         try:
             fingerprint, *key = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        except (ValueError, TypeError, binascii.Error):
+        except (ValueError, TypeError, binascii.Error, RecursionError):
             raise ParameterError(
                 "HR0503", "the cursor cannot be read", parameter="cursor", help="start again without it"
             ) from None
@@ -271,12 +281,22 @@ class Reader:
         if (
             fingerprint != _fingerprint(query, values)
             or len(key) != len(table.clustering)
+            or not all(_could_be(value, column.type) for value, column in zip(key, table.clustering, strict=True))
             or not query.plan(values).in_key_order
         ):
             raise ParameterError(
                 "HR0503", "the cursor belongs to another question", parameter="cursor", help="start again without it"
             )
         return tuple(key)
+
+
+def _could_be(value: object, type: Type) -> bool:
+    """Whether a value out of a cursor is a stored value of a type."""
+    if stored_type(type) == "BIGINT":
+        return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+    if stored_type(type) == "DOUBLE":
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
 def _moment(text: str) -> str:

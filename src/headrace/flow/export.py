@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from headrace.errors import NotFoundError, SettingError, nearest
+from headrace.errors import DeclarationError, NotFoundError, NotReadyError, OutsideError, SettingError, nearest
 from headrace.flow.answer import Reader
 from headrace.flow.relations import Relations
 from headrace.model.project import LoadedProject
@@ -23,20 +23,32 @@ class Gold:
     engine: Engine
     reader: Reader
 
-    def define(self) -> None:
-        """Makes every source, dataset and mart of that generation readable in the engine."""
+    def define(self) -> list[str]:
+        """Makes every source, dataset and mart of that generation readable in the engine; gives the marts that cannot be,
+        because they were edited since."""
         generation = self.reader.generation(self.reader.pointer().generation)
         relations = Relations(self.project, self.lake, self.engine, generation.cut, generation.contracts)
         relations.define()
+        changed = []
         for mart in self.project.marts.values():
             state = generation.marts.get(mart.name)
             found = self.lake.snapshot(f"gold/{mart.name}", state.version) if state else None
-            relations.define_mart(mart, found.files if found else ())
+            try:
+                relations.define_mart(mart, found.files if found else ())
+            except OutsideError:
+                changed.append(mart.name)  # its parts are other ones than those that were computed
+        return changed
 
     def sql(self, text: str) -> tuple[list[str], list[tuple[object, ...]]]:
         """Columns and rows (as text) of one SELECT over the relations."""
-        self.define()
-        columns = [name for name, _ in self.engine.describe(text)]
+        changed = self.define()
+        try:
+            columns = [name for name, _ in self.engine.describe(text)]
+        except DeclarationError as error:
+            if changed and any(name in text for name in changed):
+                what = f"{', '.join(changed)} was edited since the last run"
+                raise NotReadyError("HR0403", what, help="headrace run") from None
+            raise error from None
         names = ", ".join(f'CAST("{c}" AS VARCHAR)' for c in columns)
         return columns, self.engine.rows(f"SELECT {names} FROM ({text})")
 

@@ -63,7 +63,7 @@ def recover(source: Source, lake: Lake, engine: Engine, known: list[Landed]) -> 
     rows = engine.rows(
         f"SELECT _file, _sha256, count(*), min(_offset), max(_offset) + 1, "
         f"coalesce(max(CASE WHEN _row = 0 THEN _error END), ''), CAST(min(_landed_at) AS VARCHAR) "
-        f"FROM {engine.scan(base.files, bronze_columns(source))} WHERE _offset >= {have} GROUP BY ALL ORDER BY 4"
+        f"FROM {engine.scan(base.files, bronze_columns(source), grown=True)} WHERE _offset >= {have} GROUP BY ALL ORDER BY 4"
     )
     # Size and time are unknown here, so that the next landing looks at the bytes again and finds them known.
     return [
@@ -85,7 +85,7 @@ def _write(arrivals: _Arrivals, lake: Lake, engine: Engine) -> int:
         return 0
     path = lake.new_file(table)
     try:
-        engine.offer("arrivals", pa.RecordBatchReader.from_batches(schema, itertools.chain([first], batches)))
+        engine.offer("_arrivals", pa.RecordBatchReader.from_batches(schema, itertools.chain([first], batches)))
         rows = engine.write(landing_sql(source), path)
     except HeadraceError:
         # The engine pulls the batches, and reports what they raise as a failure of its own.
@@ -93,7 +93,9 @@ def _write(arrivals: _Arrivals, lake: Lake, engine: Engine) -> int:
             raise arrivals.failure from None
         raise
     lake.commit(table, [(path, rows)], keep=None, base=base, transactions={source.name: start + rows})
-    unreadable = f"SELECT count(*) FROM {engine.scan([path], bronze_columns(source))} WHERE _error IS NOT NULL"
+    unreadable = (
+        f"SELECT count(*) FROM {engine.scan([path], bronze_columns(source), grown=True)} WHERE _error IS NOT NULL"
+    )
     return int(engine.rows(unreadable)[0][0])
 
 
@@ -220,12 +222,12 @@ def landing_sql(source: Source) -> str:
     now = "TIMESTAMPTZ '" + dt.datetime.now(dt.UTC).isoformat() + "'"
     origin = f"_file, _row, '{source.name}' AS _lane, _offset, {now} AS _landed_at, _sha256"
     if source.format.kind != "jsonl":
-        return f"SELECT {origin}, _error, _bytes, {', '.join(quote(n) for n in formats.columns(source))} FROM arrivals"
+        return f"SELECT {origin}, _error, _bytes, {', '.join(quote(n) for n in formats.columns(source))} FROM _arrivals"
     fields = ", ".join(f"_json.{quote(source.sent(c.name))}" for c in source.columns)
     no_object = f"_json IS NULL OR NOT starts_with(ltrim(_line, {JSON_SPACE}), '{{')"
     problem = f"coalesce(_error, CASE WHEN {no_object} THEN 'not a JSON object' END)"
     return (
         f"SELECT {origin}, _problem AS _error, CASE WHEN _problem IS NOT NULL THEN coalesce(_bytes, encode(_line)) END "
         f"AS _bytes, {fields} FROM (SELECT *, {problem} AS _problem FROM "
-        f"(SELECT *, {decode_json(source, '_line')} AS _json FROM arrivals))"
+        f"(SELECT *, {decode_json(source, '_line')} AS _json FROM _arrivals))"
     )

@@ -69,9 +69,9 @@ def append(lake: Lake, engine: Engine, landed: Sequence[Landed]) -> None:
     whole = base is not None and (not known.keys().isdisjoint(new) or len(base.files) >= PIECES)
     written = (known | new if whole else new).values()
     columns = {name: pa.array([getattr(entry, name) for entry in written], _ARROW[type]) for name, type in COLUMNS}
-    engine.offer("manifest_rows", pa.table(columns))
+    engine.offer("_manifest_rows", pa.table(columns))
     path = lake.new_file(TABLE)
-    rows = engine.write("SELECT * FROM manifest_rows", path)
+    rows = engine.write("SELECT * FROM _manifest_rows", path)
     lake.commit(TABLE, [(path, rows)], keep=() if whole else None, base=base)
 
 
@@ -92,7 +92,7 @@ def replaced(source: Source, lake: Lake, engine: Engine, landed: Sequence[Landed
     if bronze is None:
         return set()
     first = min(e.first for e in replays)
-    scan = engine.scan(bronze.files, bronze_columns(source))
+    scan = engine.scan(bronze.files, bronze_columns(source), grown=True)
     rows = engine.rows(f"SELECT _row FROM {scan} WHERE _offset >= {first} AND starts_with(_file, '{REPLAY}')")
     return {int(row[0]) for row in rows}
 

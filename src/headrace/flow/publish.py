@@ -64,9 +64,9 @@ def publish(
         # does not tell which rows satisfy the table's condition.
         piece = engine.scan([marts[table.origin].piece or ""], [])
         grain = [c.name for c in table.key]
-        engine.keep("touched", f"SELECT DISTINCT {', '.join(grain) or '1'} FROM {piece}")
+        engine.keep("_touched", f"SELECT DISTINCT {', '.join(grain) or '1'} FROM {piece}")
         some = (
-            f'SELECT p.* FROM "{parts}" AS p SEMI JOIN touched USING ({", ".join(grain)})'
+            f'SELECT p.* FROM "{parts}" AS p SEMI JOIN _touched USING ({", ".join(grain)})'
             if grain
             else f'SELECT * FROM "{parts}"'
         )
@@ -76,9 +76,11 @@ def publish(
     if newest is None:
         rows = engine.write(first_sql(fresh, generation), path)
     else:
-        engine.keep("fresh", fresh)
-        engine.define("live", _live(table, engine, newest, base, touched=added))
-        rows = engine.write(changes_sql(table, "fresh", "live", generation, whole=not added or bool(table.where)), path)
+        engine.keep("_fresh", fresh)
+        engine.define("_live", _live(table, engine, newest, base, touched=added))
+        rows = engine.write(
+            changes_sql(table, "_fresh", "_live", generation, whole=not added or bool(table.where)), path
+        )
     names = ", ".join(f'"{n}"' for n in (*table.columns, "_slot", "_gen"))
     for batch in engine.batches(f"SELECT {names} FROM {engine.scan([path], state_columns(table))}"):
         store.put(table, batch)
@@ -104,7 +106,7 @@ def _live(table: ServingTable, engine: Engine, newest: Snapshot | None, base: Sn
         return f"SELECT * REPLACE (CAST(1 AS BIGINT) AS {RECORDS}, CAST(1 AS BIGINT) AS _slot, CAST(NULL AS BIGINT) AS _gen) FROM ({rows})"
     if touched and table.where and table.key:
         key = ", ".join(f"{stored(c.name, c.type)} AS {c.name}" for c in table.key)
-        return f"SELECT * FROM ({rows}) SEMI JOIN (SELECT {key} FROM touched) USING ({', '.join(c.name for c in table.key)})"
+        return f"SELECT * FROM ({rows}) SEMI JOIN (SELECT {key} FROM _touched) USING ({', '.join(c.name for c in table.key)})"
     return rows
 
 

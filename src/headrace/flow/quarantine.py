@@ -49,7 +49,7 @@ class Quarantine:
         sent = ", ".join(f"b.{quote(source.sent(c.name))}" for c in source.columns)
         rows = self.engine.rows(
             f"SELECT b._file, b._row, b._offset, s._reasons, b._bytes, {sent} FROM ({rejected}) AS s "
-            f"JOIN {self.engine.scan(bronze.files, bronze_columns(source))} AS b ON b._offset = s._offset ORDER BY b._offset"
+            f"JOIN {self.engine.scan(bronze.files, bronze_columns(source), grown=True)} AS b ON b._offset = s._offset ORDER BY b._offset"
         )
         return [self._record(source, row) for row in rows]
 

@@ -24,7 +24,7 @@ KEYS_TOLD = 5
 
 def contract_hash(source: Source, voids: Sequence[tuple[int, int]]) -> int:
     """A number that changes with whatever changes a verdict, or the records that count."""
-    text = judge_sql(source, "bronze", "repeats") + repeats_sql(source, "judged") + repr((voids, source.event_time))
+    text = judge_sql(source, "bronze", "_repeats") + repeats_sql(source, "judged") + repr((voids, source.event_time))
     return int(hashlib.sha256(text.encode()).hexdigest()[:15], 16)
 
 
@@ -44,7 +44,9 @@ def refine(source: Source, lake: Lake, engine: Engine, observer: Observer, lande
     whole = source.role == "reference" or done == 0
     first = 0 if whole else done
     observer.begin("refine", source.name, end - first)
-    sql = judging(source, engine.scan(bronze.files, bronze_columns(source)), first, end, voids, engine, observer)
+    sql = judging(
+        source, engine.scan(bronze.files, bronze_columns(source), grown=True), first, end, voids, engine, observer
+    )
     path = lake.new_file(f"silver/{source.name}")
     rows = engine.write(sql, path)
     transactions = {source.name: end, CONTRACT: judged_by}
@@ -82,11 +84,11 @@ def judging(
 ) -> str:
     """SQL that judges the bronze records [first, end), with the duplicates and the superseded ones among them."""
     scan = _kept(engine, bronze, voids)
-    engine.define("to_judge", f"SELECT * FROM {scan} WHERE _offset >= {first} AND _offset < {end}")
+    engine.define("_to_judge", f"SELECT * FROM {scan} WHERE _offset >= {first} AND _offset < {end}")
     repeats = _repeats(source, scan, first, end, engine)
     if repeats and source.role == "reference" and observer is not None:
         _tell_repeated_keys(source, engine, observer)
-    return judge_sql(source, "to_judge", repeats)
+    return judge_sql(source, "_to_judge", repeats)
 
 
 def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -105,9 +107,9 @@ def _kept(engine: Engine, scan: str, voids: Sequence[tuple[int, int]]) -> str:
     if not voids:
         return scan
     # Offset by offset: a hash join, where a condition of so many ranges takes minutes for a million rows.
-    engine.offer("void_ranges", pa.table({"low": [v[0] for v in voids], "high": [v[1] for v in voids]}))
-    engine.keep("void_offsets", "SELECT unnest(range(low, high)) AS _offset FROM void_ranges")
-    return f"{scan} ANTI JOIN void_offsets USING (_offset)"
+    engine.offer("_void_ranges", pa.table({"low": [v[0] for v in voids], "high": [v[1] for v in voids]}))
+    engine.keep("_void_offsets", "SELECT unnest(range(low, high)) AS _offset FROM _void_ranges")
+    return f"{scan} ANTI JOIN _void_offsets USING (_offset)"
 
 
 def _repeats(source: Source, scan: str, first: int, end: int, engine: Engine) -> str | None:
@@ -121,16 +123,16 @@ def _repeats(source: Source, scan: str, first: int, end: int, engine: Engine) ->
     ids = identity_sql(source, f"(SELECT * {window})")
     known = " AND ".join(f"{name} IS NOT NULL" for name in source.identity)
     hashed = f"SELECT _offset, hash({', '.join(source.identity)}) AS _id FROM ({ids}) WHERE {known}"
-    engine.keep("arrived", f"SELECT _id, count(*) AS _times FROM ({hashed}) WHERE _offset >= {first} GROUP BY _id")
-    before = f" UNION SELECT _id FROM ({hashed}) WHERE _offset < {first} AND _id IN (SELECT _id FROM arrived)"
-    engine.keep("alike", f"SELECT _id FROM arrived WHERE _times > 1{before if begin < first else ''}")
-    if engine.rows("SELECT count(*) FROM alike")[0][0] == 0:
+    engine.keep("_arrived", f"SELECT _id, count(*) AS _times FROM ({hashed}) WHERE _offset >= {first} GROUP BY _id")
+    before = f" UNION SELECT _id FROM ({hashed}) WHERE _offset < {first} AND _id IN (SELECT _id FROM _arrived)"
+    engine.keep("_alike", f"SELECT _id FROM _arrived WHERE _times > 1{before if begin < first else ''}")
+    if engine.rows("SELECT count(*) FROM _alike")[0][0] == 0:
         return None
-    engine.keep("candidate_offsets", f"SELECT _offset FROM ({hashed}) WHERE _id IN (SELECT _id FROM alike)")
-    engine.define("candidates", f"SELECT * {window} AND _offset IN (SELECT _offset FROM candidate_offsets)")
-    engine.keep("candidates_judged", judge_sql(source, "candidates", None))
-    engine.keep("repeats", f"SELECT * FROM ({repeats_sql(source, 'candidates_judged')}) WHERE _offset >= {first}")
-    return "repeats"
+    engine.keep("_candidate_offsets", f"SELECT _offset FROM ({hashed}) WHERE _id IN (SELECT _id FROM _alike)")
+    engine.define("_candidates", f"SELECT * {window} AND _offset IN (SELECT _offset FROM _candidate_offsets)")
+    engine.keep("_candidates_judged", judge_sql(source, "_candidates", None))
+    engine.keep("_repeats", f"SELECT * FROM ({repeats_sql(source, '_candidates_judged')}) WHERE _offset >= {first}")
+    return "_repeats"
 
 
 def _tell_repeated_keys(source: Source, engine: Engine, observer: Observer) -> None:
@@ -139,7 +141,7 @@ def _tell_repeated_keys(source: Source, engine: Engine, observer: Observer) -> N
     key = (*source.identity, source.valid_from) if source.valid_from else source.identity
     named = " || ', ' || ".join(f"'{name}=' || CAST({name} AS VARCHAR)" for name in key)
     found = engine.rows(
-        f"SELECT {named}, _file, list(_row ORDER BY _row) AS _rows FROM candidates_judged WHERE _reasons IS NULL "
+        f"SELECT {named}, _file, list(_row ORDER BY _row) AS _rows FROM _candidates_judged WHERE _reasons IS NULL "
         f"GROUP BY ALL HAVING count(*) > 1 ORDER BY _file, _rows"
     )
     if found:

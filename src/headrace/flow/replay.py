@@ -60,7 +60,7 @@ def replay(quarantine: Quarantine, name: str, text: str) -> tuple[int, list[str]
     start = bronze.transaction(name) or 0
     digest = hashlib.sha256(json.dumps(sorted(new.items())).encode()).hexdigest()
     file = f"{REPLAY}{digest[:12]}"
-    engine.offer("arrivals", _arrivals(source, new, file, digest, start))
+    engine.offer("_arrivals", _arrivals(source, new, file, digest, start))
     path = lake.new_file(f"bronze/{name}")
     rows = engine.write(landing_sql(source), path)
     lake.commit(f"bronze/{name}", [(path, rows)], keep=None, base=bronze, transactions={name: start + rows})

@@ -44,9 +44,9 @@ def record(run: Run, lake: Lake, engine: Engine) -> None:
         "record": [json.dumps(steps)],
     }
     types = {"VARCHAR": pa.string(), "BIGINT": pa.int64(), "DOUBLE": pa.float64()}
-    engine.offer("run_record", pa.table({name: pa.array(row[name], types[type]) for name, type in COLUMNS}))
+    engine.offer("_run_record", pa.table({name: pa.array(row[name], types[type]) for name, type in COLUMNS}))
     path = lake.new_file(RUNS)
-    rows = engine.write("SELECT * FROM run_record", path)
+    rows = engine.write("SELECT * FROM _run_record", path)
     lake.commit(RUNS, [(path, rows)], keep=None, base=lake.snapshot(RUNS))
 
 

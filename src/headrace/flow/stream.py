@@ -201,7 +201,7 @@ class Worker:
         end = min(landed, lane.position + MICRO_BATCH, lane.start + self.epoch.size)
         if bronze is None or end <= lane.position:
             return 0
-        self.judge(lane, self.engine.scan(bronze.files, bronze_columns(lane.source)), end)
+        self.judge(lane, self.engine.scan(bronze.files, bronze_columns(lane.source), grown=True), end)
         for mart in self.marts[lane.source.name]:
             self.count(lane, mart, end)
         self.engine.keep(_micro(lane.source), self.nothing(silver_columns(lane.source)))

@@ -51,7 +51,9 @@ class Why:
             for row in self.reader.rows(plan.table, partition, plan.bounds(values), view)
         ]
         self.gold.define()
-        sources = [self._source(source, query, plan, rows, whole) for source in self._feeding(query)]
+        # Where nothing was counted, what was asked for tells what may have been kept out of it.
+        asked = None if rows else (plan.table.partition, plan.partitions(values))
+        sources = [self._source(source, query, plan, rows, asked, whole) for source in self._feeding(query)]
         parts = [dict(zip(plan.table.columns, row, strict=True)) for row in rows[:50]]
         return {
             "query": name,
@@ -105,7 +107,13 @@ class Why:
         return list(found.values())
 
     def _source(
-        self, source: Source, query: Query, plan: Plan, rows: list[tuple[Any, ...]], whole: int
+        self,
+        source: Source,
+        query: Query,
+        plan: Plan,
+        rows: list[tuple[Any, ...]],
+        asked: tuple[tuple[Column, ...], list[tuple[Any, ...]]] | None,
+        whole: int,
     ) -> dict[str, Any]:
         table = plan.table
         key: tuple[Column, ...] = table.key
@@ -120,10 +128,10 @@ class Why:
         self._keep_keys(key, keys)
         origins = trace_sql(mart, table)
         self.engine.keep(
-            "origins", f"SELECT DISTINCT _lane, _offset FROM ({origins}) WHERE _lane = {literal(source.name)}"
+            "_origins", f"SELECT DISTINCT _lane, _offset FROM ({origins}) WHERE _lane = {literal(source.name)}"
         )
         scan = self.engine.scan(silver.files, silver_columns(source))
-        joined = f"{scan} AS s SEMI JOIN origins AS o ON s._offset = o._offset"
+        joined = f"{scan} AS s SEMI JOIN _origins AS o ON s._offset = o._offset"
         files = self.engine.rows(
             f"SELECT _file, count(*), min(_row), max(_row) FROM {joined} GROUP BY 1 ORDER BY 2 DESC, 1"
         )
@@ -133,8 +141,8 @@ class Why:
         )
         sent = ", ".join(f"b.{quote(source.sent(c.name))}" for c in source.columns)
         first = self.engine.rows(
-            f"SELECT b._file, b._row, b._offset, {sent} FROM {self.engine.scan(bronze.files, bronze_columns(source))} AS b "
-            f"SEMI JOIN origins AS o ON b._offset = o._offset ORDER BY b._offset LIMIT {whole}"
+            f"SELECT b._file, b._row, b._offset, {sent} FROM {self.engine.scan(bronze.files, bronze_columns(source), grown=True)} AS b "
+            f"SEMI JOIN _origins AS o ON b._offset = o._offset ORDER BY b._offset LIMIT {whole}"
         )
         names = [source.sent(c.name) for c in source.columns]
         return {
@@ -146,14 +154,14 @@ class Why:
                 {"file": f, "row": r, "offset": o, "record": dict(zip(names, values, strict=True))}
                 for f, r, o, *values in first
             ],
-            "kept_out": self._kept_out(source, mart is not None, key, keys, scan),
+            "kept_out": self._kept_out(source, mart is not None, *(asked or (key, keys)), scan),
         }
 
     def _keep_keys(self, key: tuple[Column, ...], keys: list[tuple[Any, ...]]) -> None:
         """The answer's serving keys as the engine's table ``asked``; empty-keyed tables ask for everything."""
         columns = {c.name: pa.array([k[i] for k in keys]) for i, c in enumerate(key)} or {"_all": pa.array([1])}
-        self.engine.offer("asked_rows", pa.table(columns))
-        self.engine.keep("asked", "SELECT * FROM asked_rows")
+        self.engine.offer("_asked_rows", pa.table(columns))
+        self.engine.keep("_asked", "SELECT * FROM _asked_rows")
 
     def _kept_out(
         self, source: Source, of_mart: bool, key: tuple[Column, ...], keys: list[tuple[Any, ...]], scan: str

@@ -59,7 +59,7 @@ class Credentials(msgspec.Struct, frozen=True):
     @property
     def empty(self) -> bool:
         """Whether nobody could log in."""
-        return not self.users and not self.keys
+        return not self.users and all(key.revoked is not None for key in self.keys.values())
 
 
 _ENCODER = msgspec.json.Encoder(order="sorted")

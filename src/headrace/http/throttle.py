@@ -36,23 +36,16 @@ class Throttle:
             wait = max(wait, self._left(("user", user)))
         return wait
 
-    def attempted(self, user: str, address: str) -> None:
-        """Counts a login as failed. Called before it is verified, so that many at once gain nothing."""
+    def failed(self, user: str, address: str) -> None:
+        """Counts a login as failed. How many are verified at once, before any of them counts, is the queue's to bound."""
         network = network_of(address)
         self._count(("address", network))
         if (user, network) not in self._proven:
             self._count(("user", user))
 
     def succeeded(self, user: str, address: str) -> None:
-        """Takes an attempt back. What others did wrong under this name or from this address still counts."""
+        """Remembers where a user logs in from. What others did wrong under this name or from this address still counts."""
         network = network_of(address)
-        proven = (user, network) in self._proven
-        for key in (("address", network),) if proven else (("address", network), ("user", user)):
-            count, last = self._failures.get(key, (0, 0.0))
-            if count > 1:
-                self._failures[key] = (count - 1, last)
-            else:
-                self._failures.pop(key, None)
         self._proven[(user, network)] = None
         self._proven.move_to_end((user, network))
         if len(self._proven) > MOST:

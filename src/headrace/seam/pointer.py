@@ -77,7 +77,7 @@ def publish(pointer: Pointer, generation: int) -> Pointer:
     """Moves to ``generation``; raises ConflictError where another run took over (Batch run, 4)."""
     if pointer.next != generation:
         raise ConflictError("HR0404", f"generation {generation} was abandoned by another run", help="headrace run")
-    return replace(pointer, generation=generation, predecessor=pointer.generation, next=None)
+    return replace(pointer, generation=generation, predecessor=pointer.generation, next=None, opens=False)
 
 
 def give_up(pointer: Pointer, generation: int, *, wrote: bool) -> Pointer:
@@ -90,8 +90,8 @@ def give_up(pointer: Pointer, generation: int, *, wrote: bool) -> Pointer:
     if pointer.next != generation:
         return pointer
     if not wrote:
-        return replace(pointer, next=None)
-    return replace(pointer, next=None, predecessor=None, abandoned=(*pointer.abandoned, generation))
+        return replace(pointer, next=None, opens=False)
+    return replace(pointer, next=None, opens=False, predecessor=None, abandoned=(*pointer.abandoned, generation))
 
 
 def roll_back(pointer: Pointer) -> Pointer:

@@ -102,7 +102,7 @@ class Body:
         part = next(p for p in self.table.parts if p.name == node.name)
         source = f"r[{self.index[part.name]}]"
         if part.by is not None:
-            return Code(f"chosen(ordered_value({source}))", part.type)
+            return stored_code(f"chosen(ordered_value({source}))", part.type)
         return Code(f"members({source})", part.type) if part.merge == "set" else stored_code(source, part.type)
 
     def build(self) -> None:
@@ -240,12 +240,12 @@ class Body:
         guard = f"if ({row.compile(only).source}) is True: " if only is not None else ""
         if function == "count" and isinstance(call.this, exp.Distinct):
             value = row.compile(call.this.expressions[0]).source
-            at = self.accumulator(
-                "distinct" + guard + value, f"{guard}a[{{0}}] = merge_set(a[{{0}}], frozenset(({value},)))"
-            )
+            add = f"a[{{0}}] = merge_set(a[{{0}}], frozenset((v,) if (v := {value}) is not None else ()))"
+            at = self.accumulator("distinct" + guard + value, guard + add)
             return Code(f"(length(a[{at}]) or 0)", Type("BIGINT"))
         if function == "count":
-            at = self.accumulator("count" + guard, f"{guard}a[{{0}}] = merge_sum(a[{{0}}], 1)")
+            one = "1" if isinstance(call.this, exp.Star) else f"int({row.compile(call.this).source} is not None)"
+            at = self.accumulator("count" + guard + one, f"{guard}a[{{0}}] = merge_sum(a[{{0}}], {one})")
             return Code(f"(a[{at}] or 0)", Type("BIGINT"))
         argument = call.expressions[0] if isinstance(call, exp.Anonymous) else call.this
         grain = self.c.mart.grain_column(argument.name) if self.c.mart and isinstance(argument, exp.Column) else None
@@ -291,7 +291,7 @@ class Body:
         if part.by is not None:
             first = "exact(k)" if part.by.name == "DECIMAL" else "k"
             update = f"a[{{0}}] = merge_{part.merge[4:]}(a[{{0}}], ordered_value({source}, lambda k: {first}))"
-            return Code(f"chosen(a[{self.accumulator(part.merge + guard + name, guard + update)}])", part.type)
+            return stored_code(f"chosen(a[{self.accumulator(part.merge + guard + name, guard + update)}])", part.type)
         type = part.type
         if type.name == "DECIMAL":
             source, type = f"exact({source})", Type(EXACT, scale=type.scale)

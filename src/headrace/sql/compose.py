@@ -16,7 +16,7 @@ from headrace.sql.body import define_all
 from headrace.sql.dialect import Text, check_subset, function_name, is_aggregate, parse_select, render
 from headrace.sql.evaluate import EXACT, Code, Evaluator, finished
 from headrace.sql.mart import MartErrors, Relation
-from headrace.sql.query import Compiler, Fetch, Plan, Query, conjuncts
+from headrace.sql.query import Compiler, Fetch, Plan, Query, conjuncts, refuse_null_order
 
 Rows = Iterable[tuple[Any, ...]]
 WINDOWS = {"sum", "min", "max", "count", "row_number", "rank"}
@@ -106,7 +106,9 @@ class _Composer:
 
     def add_stage(self, alias: str, select: exp.Select) -> None:
         one = Compiler(self.c.name, self.c.text, self.c.marts, self.c.relations, self.c.parameters)
-        found, _, _ = one.read(select)
+        found, _, fixed_limit = one.read(select)
+        if fixed_limit is not None or select.args.get("limit"):
+            raise self.wrong("HR0211", "LIMIT belongs to the last SELECT", select, "move it there, with its ORDER BY")
         if found.validations:
             raise self.wrong(
                 "HR0211",
@@ -251,6 +253,12 @@ class _Composer:
             raise self.wrong(
                 "HR0211", "the last SELECT over rolled up marts does not aggregate", tree, "aggregate in the WITH"
             )
+        for unwanted in ("offset", "distinct", "qualify", "having"):
+            if tree.args.get(unwanted):
+                raise self.wrong(
+                    "HR0211", f"{unwanted.upper()} is not for the last SELECT", tree, "write WHERE; pages go by cursor"
+                )
+        refuse_null_order(tree, self.wrong)
         for place in tree.find_all(exp.Placeholder):
             cast = place.parent
             if isinstance(cast, exp.Cast):

@@ -158,7 +158,9 @@ class Evaluator:
         unit = str(node.args["unit"].name if node.args.get("unit") else "").upper().rstrip("S")
         if unit not in MICROSECONDS:
             raise self.refuse(node, "intervals in days or shorter units have one length")
-        return Code(str(int(str(node.this.name)) * MICROSECONDS[unit]), Type("INTERVAL"))
+        if not isinstance(node.this, exp.Literal) or not node.this.name.isdecimal():
+            raise self.refuse(node, "an interval is a whole number of units; subtract it to go back")
+        return Code(str(int(node.this.name) * MICROSECONDS[unit]), Type("INTERVAL"))
 
     # Logic
 
@@ -187,11 +189,14 @@ class Evaluator:
                 f"within({self.compile(node.this).source}, {self.compile(node.args['field']).source})", Type("BOOLEAN")
             )
         pairs = self._alike(node, [node.this, *node.expressions])
-        return Code(f"within({pairs[0][0]}, ({''.join(right + ', ' for _, right in pairs)}))", Type("BOOLEAN"))
+        source = f"eq({pairs[0][0]}, {pairs[0][1]})"
+        for left, right in pairs[1:]:
+            source = f"either({source}, eq({left}, {right}))"
+        return Code(source, Type("BOOLEAN"))
 
     def _between(self, node: exp.Between) -> Code:
-        (value, low), (_, high) = self._alike(node, [node.this, node.args["low"], node.args["high"]])
-        return Code(f"both(ge({value}, {low}), le({value}, {high}))", Type("BOOLEAN"))
+        (value, low), (again, high) = self._alike(node, [node.this, node.args["low"], node.args["high"]])
+        return Code(f"both(ge({value}, {low}), le({again}, {high}))", Type("BOOLEAN"))
 
     def _case(self, node: exp.Case) -> Code:
         branches = [(i.this, i.args["true"]) for i in node.args["ifs"]]
@@ -248,7 +253,10 @@ class Evaluator:
         if right.type.name == "INTERVAL" and not isinstance(node, exp.Mul):
             if left.type.is_instant:
                 return Code(f"add({left.source}, {sign}{right.source})", left.type)
-            return Code(f"plus_days({left.source}, {sign}{int(right.source) // MICROSECONDS['DAY']})", Type("DATE"))
+            days, rest = divmod(int(right.source), MICROSECONDS["DAY"])
+            if rest:
+                raise self.refuse(node, "a date has no hours; cast it to TIMESTAMP")
+            return Code(f"plus_days({left.source}, {sign}{days})", Type("DATE"))
         raise self.refuse(node, "a date takes whole days, a timestamp takes an INTERVAL")
 
     def _div(self, node: exp.Div) -> Code:
@@ -270,7 +278,10 @@ class Evaluator:
 
     def _round(self, node: exp.Round) -> Code:
         code = self.number(node.this)
-        places = int(str(node.args["decimals"].name)) if node.args.get("decimals") else 0
+        wanted = node.args.get("decimals")
+        if wanted is not None and not (isinstance(wanted, exp.Literal) and wanted.is_int):
+            raise self.refuse(node, "the number of places is a whole number, 0 or more")
+        places = int(wanted.name) if wanted is not None else 0
         return Code(f"half_up({code.ratio}, {places})", Type(EXACT, scale=places))
 
     def _len(self, node: exp.Expr) -> Code:

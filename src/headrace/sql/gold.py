@@ -89,6 +89,9 @@ def stored(expression: str, type: Type) -> str:
         return f"epoch_us({expression})"
     if type.name == "BOOLEAN":
         return f"CAST({expression} AS BIGINT)"
+    if type.item is not None and type.item.name == "DECIMAL":
+        # As text: a number in JSON is read as a double.
+        return f"CAST(to_json(CAST({expression} AS VARCHAR[])) AS VARCHAR)"
     if type.name == "LIST":
         return f"CAST(to_json({expression}) AS VARCHAR)"
     return f"CAST({expression} AS BIGINT)" if type.is_exact else expression

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -71,6 +72,12 @@ def value_of(parameter: Parameter, text: str) -> Any:
             return {"true": 1, "false": 0}[text.lower()]
         if kind.name == "DOUBLE":
             return float(text)
+        if kind.name == "DECIMAL":
+            found = re.fullmatch(r"(-?\d+)(?:\.(\d+))?", text, re.ASCII)
+            if found is None or len(text) > 40 or len((found[2] or "").rstrip("0")) > kind.scale:
+                raise ValueError(text)
+            digits = (found[2] or "")[: kind.scale].ljust(kind.scale, "0")
+            return f"{int(found[1])}.{digits}" if kind.scale else str(int(found[1]))
         if kind.is_exact:
             if not text.lstrip("-").isdigit() or not text.isascii() or len(text) > 19:
                 raise ValueError(text)

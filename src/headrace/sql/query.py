@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import hashlib
 import itertools
@@ -16,7 +17,7 @@ from headrace.model.mart import Mart, Part
 from headrace.model.serving import Parameter, ServingTable
 from headrace.model.types import Column, Type, parse_type
 from headrace.sql.body import Body, Join, define_all
-from headrace.sql.dialect import Text, function_name, is_aggregate, parse_expression, render
+from headrace.sql.dialect import Text, check_nesting, function_name, is_aggregate, parse_expression, render
 from headrace.sql.evaluate import Code, Evaluator, stored_code
 from headrace.sql.mart import ORIGIN, MartErrors, Relation, check_fan_out, doc_of
 
@@ -105,6 +106,10 @@ class Predicates:
     pushed: list[exp.Expr] = field(default_factory=list)
     validations: list[exp.Expr] = field(default_factory=list)
 
+    def picks(self, column: str) -> bool:
+        """Whether values of a column are picked already: another condition on it filters what was read."""
+        return column in self.equal or column in self.many or column in self.optional
+
 
 class Compiler:
     """Reads one SELECT over one mart, dataset or reference. ``parameters`` are shared by the SELECTs of one query."""
@@ -138,6 +143,9 @@ class Compiler:
                     tree,
                     "pages go by cursor; distinct rows by GROUP BY",
                 )
+        nested = check_nesting(tree, self.text)
+        if nested:
+            raise MartErrors(nested)
         base = tree.args["from_"].this if tree.args.get("from_") else None
         if not isinstance(base, exp.Table):
             raise self.error("HR0211", "a query reads FROM a mart, dataset or reference", tree)
@@ -161,6 +169,9 @@ class Compiler:
             for o in (tree.args["order"].expressions if tree.args.get("order") else [])
         ]
         self.having = tree.args["having"].this if tree.args.get("having") else None
+        if self.having is not None and not self.aggregated:
+            raise self.error("HR0211", "HAVING is for groups", self.having, "write WHERE")
+        refuse_null_order(tree, self.error)
         limit, fixed = self.read_limit(tree.args.get("limit"))
         return self.predicates(tree.args["where"].this if tree.args.get("where") else None), limit, fixed
 
@@ -259,7 +270,7 @@ class Compiler:
             (o.name for o, _ in self.order if isinstance(o, exp.Column) and o.name in ranges),
             ranges[0] if ranges else None,
         )
-        for column in ranges:
+        for column in dict.fromkeys([*found.low, *found.high]):
             if column != preferred:
                 for bounds, kind, strict in ((found.low, exp.GTE, exp.GT), (found.high, exp.LTE, exp.LT)):
                     if column in bounds:
@@ -273,21 +284,25 @@ class Compiler:
         """Whether a conjunct became part of the fetch."""
         if isinstance(node, exp.EQ):
             column, value = self.column_and_value(node.this, node.expression)
-            if column and column not in found.equal:
+            if column and not found.picks(column) and self.is_comparable(column, value):
                 found.equal[column] = value
                 return True
         if (
             isinstance(node, exp.In)
             and isinstance(node.args.get("field"), exp.Placeholder)
             and self.key_column(node.this)
+            and not found.picks(node.this.name)
         ):
             found.many[node.this.name] = node.args["field"]
             return True
         if (
             isinstance(node, exp.Between)
             and self.key_column(node.this)
-            and not _columns(node.args["low"])
-            and not _columns(node.args["high"])
+            and node.this.name not in {*found.low, *found.high}
+            and all(
+                not _columns(node.args[end]) and self.is_comparable(node.this.name, node.args[end])
+                for end in ("low", "high")
+            )
         ):
             found.low[node.this.name] = (node.args["low"], True)
             found.high[node.this.name] = (node.args["high"], True)
@@ -298,7 +313,7 @@ class Compiler:
                 isinstance(node.this, exp.Column) and node.this.name == column
             )
             bounds = found.low if upward else found.high
-            if column and column not in bounds:
+            if column and column not in bounds and self.is_comparable(column, value):
                 bounds[column] = (value, isinstance(node, (exp.GTE, exp.LTE)))
                 return True
         return self.as_optional(node, found)
@@ -320,7 +335,7 @@ class Compiler:
         if not isinstance(equal, exp.EQ):
             return False
         column, value = self.column_and_value(equal.this, equal.expression)
-        if not column or not isinstance(value, exp.Placeholder) or str(value.this) != name:
+        if not column or found.picks(column) or not isinstance(value, exp.Placeholder) or str(value.this) != name:
             return False
         known = self.parameters[name]
         self.parameters[name] = Parameter(name, known.type, required=False)
@@ -332,6 +347,14 @@ class Compiler:
             if self.key_column(column) and not _columns(value) and value.find(exp.Placeholder, exp.Literal):
                 return column.name, value
         return "", left
+
+    def is_comparable(self, column: str, value: exp.Expr) -> bool:
+        """Whether a value bounds a key as it is: a date is no bound for a day that a moment within it would be."""
+        kind = self.key_column(exp.column(column))
+        if kind is None or kind.type.name != "DATE":
+            return True
+        evaluator = Evaluator(self.text, lambda c: (_ for _ in ()).throw(KeyError(c.name)), self.parameter)
+        return not evaluator.compile(value).type.is_instant
 
     def key_column(self, node: exp.Expr) -> Column | None:
         """The column of the base table that can be part of a key: a mart's grain, a dataset's columns."""
@@ -350,6 +373,10 @@ class Compiler:
 
     def infer(self, node: exp.Expr) -> None:
         """Gives every parameter in a predicate the type of what it is compared with."""
+        for literal in node.find_all(exp.Literal):
+            beside = self.type_beside(literal) if literal.is_string else None
+            if beside is not None and beside.name == "DATE" and not _is_date(literal.name):
+                raise self.error("HR0213", f"'{literal.name}' is no DATE", literal, "as '2024-05-01'")
         for place in node.find_all(exp.Placeholder):
             name = str(place.this)
             if name in self.parameters or name == "now":
@@ -574,6 +601,20 @@ class Compiler:
         if self.mart.having:
             names |= _names(self.mart.having)
         return any(part.name in _names(m.finisher) for m in self.mart.measures if m.name in names)
+
+
+def refuse_null_order(tree: exp.Select, error: Callable[[str, str, exp.Expr | None, str], Exception]) -> None:
+    """NULL comes last, whatever the direction, as it does where nothing is said."""
+    for item in tree.args["order"].expressions if tree.args.get("order") else []:
+        if item.args.get("nulls_first"):
+            raise error("HR0211", "NULLS FIRST is not for queries", item, "NULL comes last; leave it out")
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return dt.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def conjuncts(node: exp.Expr | None) -> list[exp.Expr]:

@@ -19,7 +19,7 @@ def trace_sql(mart: Mart | None, table: ServingTable) -> str:
     key = [c.name for c in table.key]
     if mart is None:
         keyed = ", ".join(f"{stored(c.name, c.type)} AS {c.name}" for c in table.key)
-        using = f" SEMI JOIN asked USING ({', '.join(key)})" if key else ""
+        using = f" SEMI JOIN _asked USING ({', '.join(key)})" if key else ""
         return f"SELECT _lane, _offset FROM (SELECT {keyed}{', ' if keyed else ''}_lane, _offset FROM {table.origin}){using}"
     tree = parse_select(Text(mart.sql, Place(mart.file)))
     assert isinstance(tree, exp.Select)
@@ -30,5 +30,5 @@ def trace_sql(mart: Mart | None, table: ServingTable) -> str:
     pieces = [render(tree.args["from_"]).strip(), *(render(j).strip() for j in tree.args.get("joins") or [])]
     if tree.args.get("where") is not None:
         pieces.append(render(tree.args["where"]).strip())
-    using = f" SEMI JOIN asked USING ({', '.join(key)})" if key else ""
+    using = f" SEMI JOIN _asked USING ({', '.join(key)})" if key else ""
     return f"SELECT _lane, _offset FROM (SELECT {', '.join(columns)} {' '.join(pieces)}){using}"

@@ -21,12 +21,12 @@ def test_a_pointer_is_read_as_it_was_written() -> None:
 
 def test_a_run_takes_the_next_number_and_publishing_makes_it_the_generation() -> None:
     begun = pointers.begin(FIRST)
-    assert begun == Pointer(0, None, 1, (), 1)
+    assert begun == Pointer(0, None, 1, (), 1, opens=True)
     assert pointers.publish(begun, 1) == Pointer(1, 0, None, (), 1)
 
 
 def test_an_unfinished_run_is_abandoned_by_the_next_with_the_predecessor() -> None:
-    assert pointers.begin(Pointer(4, 3, 5, (2,), 5)) == Pointer(4, None, 6, (2, 5), 6)
+    assert pointers.begin(Pointer(4, 3, 5, (2,), 5)) == Pointer(4, None, 6, (2, 5), 6, opens=True)
 
 
 @pytest.mark.parametrize("number", [1, 4, 6, 7])
@@ -123,3 +123,16 @@ def check(moves: list[str] | tuple[str, ...]) -> None:
         if now.predecessor and now.next is None:
             assert now.predecessor in world.slots, "whoever reads it, or returns to it, finds it"
             assert pointers.still_valid(now.predecessor, now)
+
+
+def test_workers_register_but_not_while_an_epoch_opens() -> None:
+    one = pointers.register(FIRST, "a", 0)
+    two = pointers.register(pointers.register(one, "b", 0), "a", 0)
+    assert (two.workers, two.streamed) == (("a", "b"), (0,))
+    assert pointers.register(pointers.begin(two, opens=False), "c", 0).workers == ("a", "b", "c"), "the epoch goes on"
+    with pytest.raises(ConflictError, match="HR0409"):
+        pointers.register(pointers.begin(two), "c", 0)
+    left = pointers.deregister(two, "a")
+    assert (left.workers, left.streamed) == (("b",), (0,)), "its rows are still there"
+    assert pointers.take_over(two).workers == ()
+    assert pointers.forget(pointers.register(two, "c", 7), [0]).streamed == (7,)

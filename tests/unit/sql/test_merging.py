@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.adapters.duckdb_engine import DuckDBEngine
@@ -58,6 +58,7 @@ def in_python(part: Part, values: Sequence[str]) -> Any:
 
 
 @pytest.mark.parametrize(("merge", "type"), PLAIN)
+@settings(deadline=None)
 @given(data=st.data())
 def test_plain_parts(merge: Any, type: str, data: st.DataObject) -> None:
     part = Part("x", merge, "", type_of(type))
@@ -67,6 +68,7 @@ def test_plain_parts(merge: Any, type: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("type", ["BIGINT", "VARCHAR", "DATE"])
+@settings(deadline=None)
 @given(data=st.data())
 def test_sets(type: str, data: st.DataObject) -> None:
     part = Part("x", "set", "", Type("LIST", item=type_of(type)))
@@ -77,6 +79,7 @@ def test_sets(type: str, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("merge", ["arg_min", "arg_max"])
 @pytest.mark.parametrize("by", ["BIGINT", "DECIMAL(18,2)", "VARCHAR", "DATE"])
+@settings(deadline=None)
 @given(data=st.data())
 def test_ordered_parts(merge: Any, by: str, data: st.DataObject) -> None:
     part = Part("x", merge, "", type_of("DECIMAL(18,2)"), type_of(by))
