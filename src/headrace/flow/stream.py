@@ -176,8 +176,9 @@ class Worker:
         for source in facts:
             if source.name in self.marts:
                 start = self.reached(epochs.checkpoint_name(epoch.number, source.name), epoch.origin(source.name))
-                written = self.reached(epochs.progress_name(epoch.number, source.name), start)
-                self.lanes[source.name] = Lane(source, start, start, written)
+                progress = epochs.progress_name(epoch.number, source.name)
+                as_of = (self.store.control(progress) or "").partition(" ")[2]
+                self.lanes[source.name] = Lane(source, start, start, self.reached(progress, start), as_of)
                 self.open_range(source.name)
 
     def open_range(self, lane: str) -> None:
