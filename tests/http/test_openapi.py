@@ -16,7 +16,8 @@ from headrace.http import credentials
 from headrace.http.auth import Authenticator
 from headrace.http.openapi import PROTECTED, ranges
 from headrace.http.throttle import Throttle
-from tests.http.conftest import FILES, Running
+from tests.http.conftest import DECLARATIONS, FILES, Running
+from tests.kit import ProjectFolder
 
 HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
 ROOT = Path(__file__).parents[2]
@@ -53,6 +54,19 @@ def test_every_query_has_an_operation_with_an_example_and_every_error(site: Runn
                 )
                 assert all("example" in p for p in operation["parameters"] if "$ref" not in p)
     assert len(ids) == len(set(ids))
+
+
+def test_summaries_are_whole_sentences_and_examples_are_values(tmp_path: Path) -> None:
+    from headrace.http.openapi import document
+
+    first = "Who bought how much of an item, of every kind and at every place, on each of the days that anybody ever asks for"
+    files = FILES | {
+        "queries/of_item.sql": f"-- {first},\n-- and more. Not this.\n" + FILES["queries/of_item.sql"].split("\n", 1)[1]
+    }
+    folder = ProjectFolder(tmp_path, DECLARATIONS + 'project.page("E", table("of_item", item=""))', files)
+    operation = json.loads(document(folder.app.project, 10))["paths"]["/v1/queries/of_item"]["get"]
+    assert operation["summary"] == f"{first}, and more"
+    assert operation["parameters"][0]["example"] == "<item>"
 
 
 def test_the_same_declarations_give_the_same_document(site: Running) -> None:

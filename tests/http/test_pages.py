@@ -7,11 +7,14 @@ import re
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
+from headrace.flow.answer import Answer
 from headrace.http import charts, words
+from headrace.model.page import Tile
+from headrace.model.types import Column, Type
 from tests.http.conftest import ITEMS, NASTY, PASSWORD, USER, Running
 
 if TYPE_CHECKING:
@@ -151,6 +154,30 @@ def test_s26_stored_values_are_text_wherever_they_are_shown(site: Running) -> No
         assert NASTY["c4"] in found.text
 
 
+def test_series_are_aligned_in_order_and_keep_their_colours() -> None:
+    def drawn(kind: Literal["line", "bar"], x: Type, rows: list[tuple[Any, ...]]) -> Any:
+        columns = (Column("x", x), Column("by", Type("VARCHAR")), Column("y", Type("BIGINT")))
+        chart = charts.chart(Tile(kind, "q", x="x", y="y", by="by"), Answer("q", columns, rows, 1, None, complete=True))
+        return chart["places"], {s["name"]: s["points"] for s in chart["series"]}, chart["stacked"]
+
+    days = [("2024-02-03", "b", 1), ("2024-02-01", "b", 2), ("2024-02-02", "a", 3)]
+    gapless = {"a": [["2024-02-01", None], ["2024-02-02", 3], ["2024-02-03", None]],
+               "b": [["2024-02-01", 2], ["2024-02-02", None], ["2024-02-03", 1]]}  # fmt: skip
+    assert drawn("bar", Type("DATE"), days) == ([], gapless, True)
+    _, lines, stacked = drawn("line", Type("DATE"), days)
+    assert (list(lines.items()), stacked) == (
+        [("a", [["2024-02-02", 3]]), ("b", [["2024-02-01", 2], ["2024-02-03", 1]])], False,
+    )  # fmt: skip
+    moments = [("2024-02-01T10:00:00.5Z", "a", 1), ("2024-02-01T10:00:00Z", "a", 2)]
+    assert drawn("line", Type("TIMESTAMPTZ"), moments)[1] == {"a": [list(m[::2]) for m in reversed(moments)]}
+    numbers = [(10, "a", 1), (9, "b", 2), (None, "b", 3)]
+    assert drawn("line", Type("BIGINT"), numbers)[0] == [None, 9, 10]
+    assert drawn("bar", Type("BIGINT"), numbers)[0] == [10, 9, None]
+    many = [(f"{2000 + n}-01-01", str(n), 1) for n in range(400)]
+    _, series, stacked = drawn("bar", Type("DATE"), many)
+    assert (stacked, sum(map(len, series.values()))) == (False, 400)
+
+
 def test_s26_data_cannot_leave_its_script_element() -> None:
     text = charts.embedded({"a": "</script><!-- <script> & \u2028 \u2029"})
     assert not set("<>&\u2028\u2029") & set(text)
@@ -263,6 +290,17 @@ def test_the_page_is_drawn_without_a_message_or_an_outside_request(
     page.hover(".chart-line canvas", position={"x": 120, "y": 150})
     page.wait_for_selector(".tip dt")
     assert page.locator(".tip img, .tip b, .tip script").count() == 0
+
+
+@pytest.mark.browser
+def test_an_axis_tells_its_steps_apart(visit: Callable[..., Page]) -> None:
+    page = visit(f"/pages/sales?{FEBRUARY}")
+    page.wait_for_selector(".chart canvas")
+    shown = page.evaluate(
+        """() => [0, 0.05, 0.1, 0.15000000000000002, 0.0004, 250, 12500, 1250000].map(
+            echarts.getInstanceByDom(document.querySelector('.chart-line .canvas')).getOption().yAxis[0].axisLabel.formatter)"""
+    )
+    assert shown == ["0", "0.05", "0.1", "0.15", "0.0004", "250", "12.5K", "1.25M"]
 
 
 @pytest.mark.browser

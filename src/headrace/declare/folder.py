@@ -368,7 +368,9 @@ class _Loader:
             if tile.y in types and not types[tile.y].is_number:
                 what = f"'{tile.y}' of query '{tile.query}' is {types[tile.y]}, which {tile.kind}() cannot draw as y"
                 numbers = ", ".join(n for n, t in types.items() if t.is_number)
-                self.page_error(page, what, f"a column of numbers: {numbers}" if numbers else "table() shows any column")
+                self.page_error(
+                    page, what, f"a column of numbers: {numbers}" if numbers else "table() shows any column"
+                )
             parameters = {p.name: p for p in query.parameters}
             for given in tile.given:
                 if given not in parameters:

@@ -11,11 +11,14 @@ from headrace.http import words
 from headrace.model.page import Tile
 from headrace.model.types import INTEGERS
 
+MOST_STACKED = 100_000
+"""Points of bars stacked over time, gaps included; more stand side by side."""
 _encode = msgspec.json.Encoder().encode
 
 
 def chart(tile: Tile, answer: Answer) -> dict[str, Any]:
-    """Series of ``[x, y]``; one a value of ``by``, in order of first appearance. ``y`` stays text where it is exact."""
+    """Series of ``[x, y]``; one a value of ``by``, by name: the same names have the same colours. ``y`` stays text where
+    it is exact. Times and a line's numbers go upwards, other ``x`` stand in the query's order."""
     names = [column.name for column in answer.columns]
     x, y = names.index(tile.x or names[0]), names.index(tile.y or names[-1])
     by = names.index(tile.by) if tile.by else None
@@ -24,16 +27,31 @@ def chart(tile: Tile, answer: Answer) -> dict[str, Any]:
         name = words.label(names[y]) if by is None else ("–" if row[by] is None else str(row[by]))  # noqa: RUF001
         series.setdefault(name, []).append([row[x], row[y]])
     kind = answer.columns[x].type
+    time = kind.name == "DATE" or kind.is_instant
+    places = {str(row[x]): row[x] for row in answer.rows}
+    if time:
+        places = dict(sorted(places.items(), key=lambda place: place[0].removesuffix("Z")))
+    elif tile.kind == "line" and kind.is_number:
+        places = dict(sorted(places.items(), key=lambda place: float("-inf" if place[1] is None else place[1])))
+    order = {place: n for n, place in enumerate(places)}
+    few = not time or len(series) * len(places) <= MOST_STACKED
+    stacked = tile.kind == "bar" and by is not None and few
+    for points in series.values():
+        if stacked and time:  # on such an axis the browser stacks the n-th point of a series on the n-th of the others
+            points += [[places[place], None] for place in order.keys() - {str(point[0]) for point in points}]
+        points.sort(key=lambda point: order[str(point[0])])
     return {
         "kind": tile.kind,
-        "time": kind.name == "DATE" or kind.is_instant,
+        "time": time,
         "days": kind.name == "DATE",
         "x": words.label(names[x]),
         "y": words.label(names[y]),
         "unit": tile.unit,
         "whole": answer.columns[y].type.name in INTEGERS,
-        "split": tile.by is not None,
-        "series": [{"name": name, "points": points} for name, points in series.items()],
+        "split": by is not None,
+        "stacked": stacked,
+        "places": [] if time else list(places.values()),
+        "series": [{"name": name, "points": points} for name, points in sorted(series.items())],
     }
 
 

@@ -117,14 +117,11 @@ def _newest(query: Query, parameter: Parameter, generation: Generation | None) -
         return ""
     side, included = bound
     newest = dt.datetime.fromisoformat(max(known))
-    return _text(
-        newest - SPAN + dt.timedelta(days=1)
-        if side == "low"
-        else newest
-        if included
-        else newest + dt.timedelta(days=1),
-        parameter.type,
-    )
+    shift = dt.timedelta(days=1) - SPAN if side == "low" else dt.timedelta(days=0 if included else 1)
+    try:
+        return _text(newest + shift, parameter.type)
+    except OverflowError:  # at either end of the calendar
+        return _text(newest, parameter.type)
 
 
 def _text(moment: dt.datetime, type: Type) -> str:

@@ -268,14 +268,12 @@ def _hints(pages: Iterable[Page]) -> dict[str, str]:
     hints: dict[str, str] = {}
     for page in pages:
         for given in (*(t.given for t in page.tiles), page.filters):
-            for name, value in given.items():
-                hints.setdefault(name, value)
+            hints = {name: value for name, value in given.items() if value != ""} | hints
     return hints
 
 
 def _summary(query: Query) -> str:
-    first = query.doc.split(". ")[0].strip().rstrip(".")
-    return first[:120] or query.name
+    return query.doc.split(". ")[0].strip().rstrip(".") or query.name
 
 
 def _problems(statuses: Iterable[int]) -> Schema:

@@ -69,8 +69,6 @@ class TileView:
         value = self.answer.rows[0][at] if self.answer.rows else None
         if value is None:
             return "–", "no value"  # noqa: RUF001
-        if not self.columns[at].type.is_number:
-            return words.cell(value, self.columns[at].type), str(value)
         return words.number(value, FEW_DECIMALS), words.number(value)
 
 
@@ -144,8 +142,8 @@ class Pages:
     def _given(self, tile: Tile, values: Mapping[str, str]) -> dict[str, str]:
         """What a tile asks: its own values before the page's."""
         known = {p.name for p in self._answers.project.queries[tile.query].parameters}
-        shared = {name: value for name, value in values.items() if name in known and value != ""}
-        return shared | {name: str(value) for name, value in tile.given.items()}
+        shared = {name: value for name, value in values.items() if name in known}
+        return {name: str(value) for name, value in (shared | tile.given).items() if value != ""}
 
     async def _tile(
         self, slug: str, number: int, placed: tuple[Tile, int, bool], values: dict[str, str], url: Mapping[str, str]

@@ -161,6 +161,9 @@ def test_a_declaration_is_refused_with_its_line(tmp_path: Path, line: str, code:
             "no tile's query has a parameter 'form'",
             "did you mean 'from'?",
         ),
+        ('number("q", y="day", shop="a")', "", "'day' of query 'q' is DATE, which number() cannot", "numbers: revenue"),
+        ('line("q", x="day", y="day", shop="a")', "", "'day' of query 'q' is DATE, which line() cannot", "revenue"),
+        ('bar("q", x="day", y="day", shop="a")', "", "'day' of query 'q' is DATE, which bar() cannot", "revenue"),
     ],
 )
 def test_a_page_presets_what_its_queries_can_take(

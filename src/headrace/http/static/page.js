@@ -15,7 +15,7 @@
   };
 
   const number = new Intl.NumberFormat("en", { maximumFractionDigits: 4 });
-  const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+  const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
   const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
   const minute = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", timeZone: "UTC" });
   const dayOnly = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
@@ -54,7 +54,7 @@
     const c = colours();
     const line = data.kind === "line";
     const horizontal = !line && !data.time;
-    const categories = data.time ? null : [...new Set(data.series.flatMap((s) => s.points.map((p) => String(p[0]))))];
+    const categories = data.time ? null : data.places.map(String);
     const label = { color: c.soft, fontSize: 12, hideOverlap: true };
     const values = {
       type: "value", axisLabel: { ...label, formatter: (v) => short.format(v) }, splitLine: { lineStyle: { color: c.grid } },
@@ -85,7 +85,7 @@
       xAxis: horizontal ? values : names,
       yAxis: horizontal ? names : values,
       series: data.series.map((s, i) => ({
-        name: s.name, type: data.kind, data: s.points.map(point), stack: !line && data.split ? "all" : undefined,
+        name: s.name, type: data.kind, data: s.points.map(point), stack: data.stacked ? "all" : undefined,
         ...(line
           ? { symbol: symbols[i % symbols.length], symbolSize: 6, showSymbol: s.points.length < 40, lineStyle: { width: 2, type: i < 8 ? "solid" : "dashed" },
               emphasis: { focus: "series" }, connectNulls: false }
@@ -96,8 +96,7 @@
 
   const height = (data) => {
     if (data.kind !== "bar" || data.time) return null;
-    const bars = new Set(data.series.flatMap((s) => s.points.map((p) => p[0]))).size;
-    return Math.max(180, Math.min(900, bars * 34 + 60));
+    return Math.max(180, Math.min(900, data.places.length * 34 + 60));
   };
 
   const draw = (place) => {

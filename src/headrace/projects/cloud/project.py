@@ -148,7 +148,6 @@ project.page(
     line("genai", x="usage_date", y="total_tokens", title="GenAI tokens by day"),
     table("org_tickets", title="Support tickets"),
     table("spike_events", title="Events behind the cost spikes", limit="15"),
-    org="org_53lc58dr",
     **DAYS,
 )
 project.page(
