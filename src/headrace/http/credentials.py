@@ -59,7 +59,9 @@ class Credentials(msgspec.Struct, frozen=True):
     @property
     def empty(self) -> bool:
         """Whether nobody could log in."""
-        return not self.users and all(key.revoked is not None for key in self.keys.values())
+        now = dt.datetime.now(dt.UTC)
+        live = [key for key in self.keys.values() if key.revoked is None and (key.expires is None or key.expires > now)]
+        return not self.users and not live
 
 
 _ENCODER = msgspec.json.Encoder(order="sorted")

@@ -19,7 +19,7 @@ SCALARS = {
     "starts_with", "ends_with", "contains", "split_part", "regexp_matches", "regexp_full_match", "regexp_extract", "md5",
     "json_type", "json_valid", "json_extract", "json_extract_string", "json_array_length", "strftime", "like", "ilike",
     "year", "month", "day", "hour", "minute", "second", "unnest", "list_contains", "from_json", "sign", "left", "right",
-    "make_date", "last_day", "luhn", "array",
+    "make_date", "last_day", "array",
 }  # fmt: skip
 WINDOWS = {"row_number", "rank", "dense_rank", "lag", "lead", "first_value", "last_value"}
 HINTS = {

@@ -108,11 +108,14 @@ class _Compiler:
         if (
             not isinstance(tree, exp.Select)
             or tree.args.get("with_")
-            or tree.args.get("limit")
+            or any(tree.args.get(part) for part in ("limit", "offset", "distinct", "qualify"))
             or tree.args.get("order")
         ):
             self.wrong(
-                "HR0210", "a mart is one SELECT without WITH, ORDER BY or LIMIT", tree, "move the steps to silver/*.sql"
+                "HR0210",
+                "a mart is one SELECT without WITH, DISTINCT, ORDER BY, LIMIT or OFFSET",
+                tree,
+                "move the steps to silver/*.sql",
             )
             self.stop_if_wrong()
         select = cast("exp.Select", tree)
@@ -265,6 +268,14 @@ class _Compiler:
                 else:
                     column.replace(written)
             outputs[alias] = inner
+        for column in having.find_all(exp.Column) if having is not None else ():
+            if column.name not in outputs:
+                self.wrong(
+                    "HR0210",
+                    f"HAVING compares outputs, and '{column.name}' is none",
+                    column,
+                    nearest(column.name, outputs),
+                )
         if group is not None and not group.args.get("all"):
             named = {render(g) for g in group.expressions}
             known = {*outputs, *(render(e) for e in outputs.values()), *(str(i + 1) for i in range(len(outputs)))}

@@ -22,6 +22,10 @@ def tables_of(text: Text) -> set[str]:
 def compile_dataset(name: str, text: Text, relations: Mapping[str, Relation], describe: Describe) -> Dataset:
     """Reads one silver file; raises MartErrors with all that is wrong with it."""
     tree = parse_select(text)
+    if tree.find(exp.With) is not None:
+        raise MartErrors([
+            DeclarationError("HR0202", "WITH is not for datasets", place=text.at(tree.find(exp.With)), help="make the step a file of its own in silver/")
+        ])  # fmt: skip
     errors = (
         check_subset(tree, text)
         + check_nesting(tree, text)
