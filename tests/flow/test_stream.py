@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import random
@@ -19,6 +20,7 @@ from headrace.app import App
 from headrace.errors import ConflictError, OutsideError
 from headrace.flow import stream
 from headrace.flow.stream import Worker
+from headrace.http.answers import Answers
 from headrace.model.run import Run
 from tests.flow import shop
 from tests.kit import Quiet
@@ -159,6 +161,59 @@ def test_a_worker_that_is_killed_anywhere_leaves_nothing_uncounted_or_doubled(sh
     assert shops.app.run(Quiet(), take_over=True).generation is not None
     shops.judge("taken over")
     assert shop.pointer(shops.app).workers == ()
+
+
+def test_what_becomes_void_meanwhile_does_so_with_the_next_epoch(shops: Shops) -> None:
+    """Two workers count a range alike, whatever was replaced between them."""
+    shops.sell(40)
+    shops.catch_up(shops.worker())
+    worker = shops.worker()
+    worker.register()
+    worker.follow()
+    before = shop.answers(shops.app)["total {}"]
+    shops.streamed.land("sales_n000.csv", "sale_id,sold_at,shop,customer,amount\n")
+    shops.app.batch(Quiet()).land(Run(""))
+    again = shops.worker()
+    again.follow()
+    for lane in again.lanes.values():
+        lane.acknowledged = 0  # as if it had to write everything anew
+        while again.advance(lane):
+            pass
+    assert shop.answers(shops.app)["total {}"] == before
+    shops.batch.land("sales_n000.csv", "sale_id,sold_at,shop,customer,amount\n")
+    shops.app.run(Quiet(), take_over=True)
+    shops.judge("the next epoch")
+
+
+def test_a_worker_may_begin_after_the_references_were_vacuumed(shops: Shops) -> None:
+    shops.land("shops_9.csv", shop.shops_file(shops.rnd))
+    worker = shops.worker()
+    worker.register()  # so that runs stay in the epoch, whose references are the old ones
+    shops.app.run(Quiet())
+    shops.app.vacuum(0)
+    shops.sell(20)
+    shops.catch_up(shops.worker())
+    found = shop.answers(shops.app)
+    shops.app.run(Quiet(), take_over=True)
+    shops.judge()
+    assert found["total {}"] == shop.answers(shops.app)["total {}"]
+
+
+def test_an_answer_that_is_streamed_has_no_tag(shops: Shops) -> None:
+    answers = Answers(shops.app.project, shops.app.store, max_rows=100, max_scan=10_000)
+
+    async def headers(tag: bytes | None = None) -> tuple[int, dict[bytes, bytes]]:
+        reply = await answers.reply("total", b"", tag)
+        return reply.status, dict(reply.headers)
+
+    status, first = asyncio.run(headers())
+    assert asyncio.run(headers(first[b"etag"]))[0] == 304
+    shops.sell(30)
+    shops.catch_up(shops.worker())
+    status, streamed = asyncio.run(headers(first[b"etag"]))
+    assert status == 200
+    assert b"etag" not in streamed
+    answers.close()
 
 
 def test_status_and_why_tell_the_stream(shops: Shops) -> None:

@@ -49,6 +49,8 @@ class Answer:
     as_of: str | None
     complete: bool
     cursor: str | None = None
+    streamed: bool = False
+    """Whether the same generation may answer otherwise a moment later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,7 @@ class Reader:
             self._as_of(query, view),
             complete=True,
             cursor=following,
+            streamed=view.streamed,
         )
 
     def _stands(self, seen: Pointer, fresh: bool) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from headrace.errors import ConflictError, HeadraceError
@@ -14,7 +14,7 @@ from headrace.flow.aggregate import Aggregated, aggregate
 from headrace.flow.answer import POINTER
 from headrace.flow.land import land, recover
 from headrace.flow.publish import publish
-from headrace.flow.refine import CONTRACT, refine
+from headrace.flow.refine import CONTRACT, refine, voids_of
 from headrace.flow.relations import Relations
 from headrace.flow.status import record
 from headrace.flow.stream import code_of, lanes_of
@@ -97,7 +97,8 @@ class Batch:
             raise ConflictError(
                 "HR0410", "a stream counts with other code", help="stop it, or: headrace run --take-over"
             )
-        relations = Relations(self.project, self.lake, self.engine, *self.silver(current, streamed))
+        versions = dict(streamed.references) if streamed is not None else self.references()
+        relations = Relations(self.project, self.lake, self.engine, *self.silver(current, streamed, versions))
         tables = serving_tables(self.project)
         if not full and not refit and self.is_current(current, relations, tables):
             return
@@ -105,7 +106,7 @@ class Batch:
         pointer = self.move(pointer, pointers.begin(pointer, opens=streamed is None))
         self.wrote = False
         try:
-            self.build(run, pointer, current, relations, tables, full=full, refit=refit)
+            self.build(run, pointer, current, relations, tables, versions, full=full, refit=refit)
         except BaseException:
             # Given up at once, so that rollback is possible where no row was written; a killed run, or one that cannot
             # even do this, is given up by the next one.
@@ -121,11 +122,13 @@ class Batch:
         current: Generation,
         relations: Relations,
         tables: list[ServingTable],
+        references: Mapping[str, int],
         *,
         full: bool,
         refit: bool,
     ) -> None:
-        """Computes and writes the generation that the pointer calls next, then moves the pointer to it."""
+        """Computes and writes the generation that the pointer calls next, then moves the pointer to it. ``references``
+        are the versions of their silver that the relations read."""
         number = pointer.highest
         relations.define()
         marts: dict[str, Aggregated] = {}
@@ -160,7 +163,7 @@ class Batch:
             )
             _note(run, step)
         as_of = self.as_of(relations, current)
-        epoch = current.epoch if pointer.opens is False else self.open_epoch(number, relations)
+        epoch = self.open_epoch(number, relations, references) if pointer.opens else current.epoch
         pins = {name: self.project.marts[name].hash for name in self.project.pins}
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         generation = Generation(
@@ -208,15 +211,22 @@ class Batch:
         text = self.store.control(epochs.control_name(number))
         return epochs.read(text) if text is not None else Epoch(number, self.range_size)
 
-    def open_epoch(self, number: int, relations: Relations) -> int:
-        """Records the epoch that begins with this generation, at its cut."""
-        references = {}
+    def references(self) -> dict[str, int]:
+        """The newest version of each reference's silver."""
+        found = {}
         for source in self.project.sources.values():
-            found = self.lake.snapshot(f"silver/{source.name}") if source.role == "reference" else None
-            if found is not None:
-                references[source.name] = found.version
-        facts = {name: end for name, end in relations.end.items() if self.project.sources[name].role == "fact"}
-        epoch = Epoch(number, self.range_size, code_of(self.project), facts, references)
+            silver = self.lake.snapshot(f"silver/{source.name}") if source.role == "reference" else None
+            if silver is not None:
+                found[source.name] = silver.version
+        return found
+
+    def open_epoch(self, number: int, relations: Relations, references: Mapping[str, int]) -> int:
+        """Records the epoch that begins with this generation, at its cut."""
+        facts = [s for s in self.project.sources.values() if s.role == "fact"]
+        origins = {source.name: relations.end[source.name] for source in facts if source.name in relations.end}
+        landed = manifest.load(self.lake, self.engine)
+        voids = {source.name: voids_of(source, self.lake, self.engine, landed) for source in facts}
+        epoch = Epoch(number, self.range_size, code_of(self.project), origins, references, voids)
         self.store.set_control(epochs.control_name(number), epoch.text())
         return number
 
@@ -235,7 +245,7 @@ class Batch:
             self.store.compare_and_set(POINTER, pointer.text(), pointers.forget(pointer, past).text())
 
     def silver(
-        self, current: Generation, streamed: Epoch | None
+        self, current: Generation, streamed: Epoch | None, references: Mapping[str, int]
     ) -> tuple[dict[str, int], dict[str, int], dict[str, tuple[str, ...]]]:
         """Of each source's silver, as of one version: where it is cut, the contract that it was judged by, its files.
 
@@ -243,8 +253,7 @@ class Batch:
         """
         end, contracts, files = {}, {}, {}
         for name, source in self.project.sources.items():
-            version = streamed.references.get(name) if streamed is not None else None
-            silver = self.lake.snapshot(f"silver/{name}", version)
+            silver = self.lake.snapshot(f"silver/{name}", references.get(name))
             if silver is not None:
                 end[name] = silver.transaction(name) or 0
                 contracts[name] = silver.transaction(CONTRACT) or 0

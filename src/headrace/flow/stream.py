@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from headrace.errors import ConflictError
-from headrace.flow import manifest
 from headrace.flow.answer import POINTER
-from headrace.flow.refine import judging, voids_of
+from headrace.flow.refine import judging
 from headrace.flow.relations import JUDGED, VERDICTS, Relations
 from headrace.model.mart import Mart
 from headrace.model.project import LoadedProject
@@ -219,8 +218,8 @@ class Worker:
     def judge(self, lane: Lane, scan: str, end: int) -> None:
         """Judges records [position, end) by contract, rules, and the ids of the horizon before them."""
         source = lane.source
-        known = manifest.load(self.lake, self.engine)
-        voids = voids_of(source, self.lake, self.engine, known)
+        assert self.epoch is not None
+        voids = [(first, last) for first, last in self.epoch.voids.get(source.name, ())]
         self.engine.keep(_micro(source), judging(source, scan, lane.position, end, voids, self.engine))
         if source.event_time is not None:
             newest = f"SELECT max(CAST({source.event_time} AS TIMESTAMP)) FROM {source.name}"

@@ -103,7 +103,7 @@ class Answers:
                 )
         cursor = given.pop("cursor", None)
         values = self._values(query, given)
-        if none_match is not None and form.timeless:
+        if none_match is not None and form.timeless and not self._streamed():
             generation = self.generation()
             tag = self._tag(form, generation, query_string)
             if tag in none_match or none_match == b"*":
@@ -124,7 +124,7 @@ class Answers:
         ]
         if answer.as_of is not None:
             headers.append((b"headrace-as-of", answer.as_of.encode()))
-        if form.timeless:
+        if form.timeless and not answer.streamed:
             headers.append((b"etag", self._tag(form, self.reader.generation(answer.generation), query_string)))
         if answer.cursor is not None:
             headers.append((b"link", _next(name, query_string, answer.cursor)))
@@ -154,6 +154,11 @@ class Answers:
         if len(answer.rows) > self.max_rows:
             raise _too_much(self.max_rows)
         return answer
+
+    def _streamed(self) -> bool:
+        """Whether answers change within a generation: then nothing tells one from the next but reading it."""
+        pointer = self.reader.pointer()
+        return bool(pointer.streamed) and self.reader.generation(pointer.generation).epoch in pointer.streamed
 
     def _release(self) -> None:
         self._held = False

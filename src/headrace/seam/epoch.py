@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 
@@ -11,13 +11,15 @@ from dataclasses import asdict, dataclass, field
 class Epoch:
     """``origins`` {lane: offset} are where its streaming begins (a lane that is not named begins at 0); ``size`` is the
     number of records of a range; ``code`` hashes what decides the rows of the speed path: contracts, SQL, the versions
-    ``references`` {source: lake version} that are joined, and void records."""
+    ``references`` {source: version of its silver} that are joined, and the ``voids`` {lane: [(first, end)]} that are
+    neither counted nor looked at for duplicates. What becomes void later does so with the next epoch."""
 
     number: int
     size: int
     code: str = ""
     origins: Mapping[str, int] = field(default_factory=dict)
     references: Mapping[str, int] = field(default_factory=dict)
+    voids: Mapping[str, Sequence[Sequence[int]]] = field(default_factory=dict)
 
     def origin(self, lane: str) -> int:
         return self.origins.get(lane, 0)
