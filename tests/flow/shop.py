@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 from pathlib import Path
 from typing import Any
+
+import apsw
 
 from headrace.app import App
 from headrace.errors import NotReadyError
@@ -156,7 +157,8 @@ def serving_rows(app: App) -> dict[str, list[tuple[Any, ...]]]:
     """The live rows of every serving table, slot and generation aside, read past the store."""
     now = pointer(app)
     found = {}
-    connection = sqlite3.connect(app.folder / app.settings["store.path"])
+    # The library of the store: a second one in a process would end the first one's locks on the file.
+    connection = apsw.Connection(str(app.folder / app.settings["store.path"]))
     for table in serving_tables(app.project):
         key = ", ".join(f'"{c.name}"' for c in table.key)
         columns = ", ".join(f'"{c}"' for c in table.columns)

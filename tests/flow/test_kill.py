@@ -7,12 +7,12 @@ import os
 import random
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import apsw
 import pytest
 
 from headrace.app import App
@@ -71,8 +71,8 @@ def judge(stage: Stage, folder: Path, story: str) -> None:
     published = shop.answers(app) == stage.later
     if not published:
         assert not shop.differences(shop.answers(app), stage.earlier), story
-    with sqlite3.connect(folder / app.settings["store.path"]) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",), story
+    connection = apsw.Connection(str(folder / app.settings["store.path"]))
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)], story
     connection.close()
     run = app.run(Quiet())
     assert published == (run.generation is None), f"{story}: what was published is not done again"
