@@ -92,7 +92,8 @@ class Batch:
         if take_over and pointer.workers:
             pointer = self.move(pointer, pointers.take_over(pointer))
         current = self.generation(pointer)
-        streamed = self.epoch(current.epoch) if pointer.workers else None
+        # Before the first publication there is nothing to stream into: who is registered there came back by a rollback.
+        streamed = self.epoch(current.epoch) if pointer.workers and current.number else None
         if streamed is not None and streamed.code != code_of(self.project):
             raise ConflictError(
                 "HR0410", "a stream counts with other code", help="stop it, or: headrace run --take-over"
