@@ -287,6 +287,24 @@ def test_other_code_is_refused_on_both_sides(shops: Shops) -> None:
         worker.follow()
 
 
+def test_a_table_that_is_new_waits_for_an_epoch_of_its_own(shops: Shops) -> None:
+    """The ranges that were counted without it have no rows of it."""
+    worker = shops.worker()
+    worker.register()
+    shops.sell(60)
+    shops.catch_up(shops.worker())
+    query = "SELECT day, revenue FROM daily WHERE shop = $shop AND customers > 1 ORDER BY day DESC, shop"
+    shops.streamed.write("queries/another.sql", query)
+    shops.batch.write("queries/another.sql", query)
+    with pytest.raises(ConflictError, match="HR0410"):
+        shops.app.run(Quiet())
+    shops.app.run(Quiet(), take_over=True)
+    shops.judge()
+    shops.sell(20)
+    shops.catch_up(shops.worker())
+    shops.judge("streamed again")
+
+
 STEPS: dict[str, Callable[[Shops, random.Random], None]] = {
     "sell": lambda s, r: s.sell(r.randint(10, 70)),
     "stream": lambda s, _: _ignored(s.catch_up(s.worker())),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from headrace.errors import ConflictError
@@ -51,9 +51,17 @@ def lanes_of(project: LoadedProject) -> set[str]:
     return {name for name in found if project.sources[name].role == "fact"}
 
 
+def tables_of(project: LoadedProject, mart: Mart) -> list[ServingTable]:
+    """The serving tables that a mart's rows are written to."""
+    tables = {table.name: table for query in project.queries.values() for table in query.tables}
+    return [table for table in tables.values() if table.of_mart and table.origin == mart.name]
+
+
 def code_of(project: LoadedProject) -> str:
     """A hash of all that decides speed rows, the records themselves aside: two who have the same one count alike."""
     said = [mart.parts_sql for mart in streamable(project)]
+    # A table that is new has no rows of the ranges that were counted without it.
+    said += sorted(table.name for mart in streamable(project) for table in tables_of(project, mart))
     said += [dataset.sql for dataset in project.datasets.values()]
     for source in project.sources.values():
         said += [judge_sql(source, "bronze", "repeats"), repeats_sql(source, "judged"), str(source.horizon)]
@@ -114,7 +122,10 @@ class Worker:
 
     def pointer(self) -> Pointer:
         text = self.store.control(POINTER)
-        return pointers.read(text) if text is not None else pointers.FIRST
+        if text is None:
+            self.store.compare_and_set(POINTER, None, pointers.FIRST.text())
+            return self.pointer()
+        return pointers.read(text)
 
     def move(self, change: Callable[[Pointer], Pointer]) -> None:
         while True:
@@ -236,17 +247,13 @@ class Worker:
         self.engine.keep(so_far, merged_sql(mart, f"(SELECT * FROM {so_far} UNION ALL BY NAME SELECT * FROM {batch})"))
         if end <= lane.acknowledged:
             return
-        for table in self.tables_of(mart):
+        for table in tables_of(self.project, mart):
             key = ", ".join(c.name for c in table.key)
             touched = (
                 f"SELECT r.* FROM {so_far} AS r SEMI JOIN {batch} USING ({key})" if key else f"SELECT * FROM {so_far}"
             )
             rows = self.engine.rows(rollup_sql(table, f"({touched})"))
             self.store.put_speed(table, self.epoch.number, lane.source.name, lane.start, end, rows)
-
-    def tables_of(self, mart: Mart) -> Iterable[ServingTable]:
-        tables = {t.name: t for query in self.project.queries.values() for t in query.tables}
-        return [t for t in tables.values() if t.of_mart and t.origin == mart.name and t.name in self.generation.tables]
 
 
 def _micro(source: Source) -> str:
