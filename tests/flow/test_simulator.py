@@ -114,16 +114,19 @@ def any_predecessor_is_valid() -> AbstractContextManager[Any]:
 
 
 def number_reused() -> AbstractContextManager[Any]:
-    def begin(pointer: Pointer) -> Pointer:
+    def begin(pointer: Pointer, *, opens: bool = True) -> Pointer:
         number = pointer.next or pointer.highest + 1
-        return replace(pointer, next=number, highest=number, predecessor=None if pointer.next else pointer.predecessor)
+        predecessor = None if pointer.next else pointer.predecessor
+        return replace(pointer, next=number, highest=number, predecessor=predecessor, opens=opens)
 
     return patch.object(pointers, "begin", begin)
 
 
 def killed_run_not_abandoned() -> AbstractContextManager[Any]:
     true_begin = pointers.begin
-    return patch.object(pointers, "begin", lambda p: replace(true_begin(p), abandoned=p.abandoned))
+    return patch.object(
+        pointers, "begin", lambda p, *, opens=True: replace(true_begin(p, opens=opens), abandoned=p.abandoned)
+    )
 
 
 def failed_run_not_abandoned() -> AbstractContextManager[Any]:

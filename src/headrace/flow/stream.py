@@ -3,6 +3,7 @@ SQL, the same serving tables; only that parts are kept for a range of the lane a
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
 from collections.abc import Callable
@@ -57,6 +58,7 @@ def tables_of(project: LoadedProject, mart: Mart) -> list[ServingTable]:
     return [table for table in tables.values() if table.of_mart and table.origin == mart.name]
 
 
+@functools.lru_cache(8)
 def code_of(project: LoadedProject) -> str:
     """A hash of all that decides speed rows, the records themselves aside: two who have the same one count alike."""
     said = [mart.parts_sql for mart in streamable(project)]

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from headrace.sql.query import Query  # boundary: a type only; a query carries its compiled plan
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class LoadedProject:
-    """The nouns of one folder. ``marts`` are in an order in which each comes after what it reads."""
+    """The nouns of one folder; two are never the same one. ``marts`` are in an order in which each comes after what it reads."""
 
     name: str
     folder: Path

@@ -420,8 +420,10 @@ class Schedule:
     def read(self, shop: str | None) -> None:
         """Asks a question and compares the answer with the generation that it says it is of."""
         first = len(self.store.pointers) - 1
+        # One that knows an old pointer, or one that looks for the first time: each has a second look of its own.
+        reader = self.reader if self.rnd.random() < 0.3 else Reader(self.outside.with_detail, self.store)
         try:
-            answer = self.reader.answer("total", {}) if shop is None else self.reader.answer("detail", {"shop": shop})
+            answer = reader.answer("total", {}) if shop is None else reader.answer("detail", {"shop": shop})
         except NotReadyError as error:
             self.counts[error.code] += 1
             return
