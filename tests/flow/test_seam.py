@@ -18,7 +18,8 @@ import pytest
 from headrace import wiring
 from headrace.app import App
 from headrace.errors import ConflictError, HeadraceError, NotReadyError, OutsideError
-from headrace.flow.answer import POINTER, Reader
+from headrace.flow.answer import Reader
+from headrace.flow.control import POINTER
 from headrace.flow.rollback import rollback
 from headrace.flow.run import Batch
 from headrace.model.run import Run

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.errors import NotFoundError, NotReadyError, OutsideError, ParameterError, nearest
+from headrace.flow.control import POINTER, reached
 from headrace.model.project import LoadedProject
 from headrace.model.serving import ServingTable
 from headrace.model.types import Column, Type
@@ -31,7 +32,6 @@ Bounds = tuple[Any, bool, Any, bool]
 OPEN: Bounds = (None, True, None, True)
 TRIES = 20
 """Reads that publications may overtake before the reader gives up."""
-POINTER = "pointer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,8 +265,8 @@ class Reader:
         streamed = view.streamed and mart is not None and mart.is_streamed
         known = []
         for lane in table.lanes if table is not None else ():
-            progress = self.store.control(epochs.progress_name(view.generation.epoch, lane)) if streamed else None
-            moments = [view.generation.as_of.get(lane, ""), progress.partition(" ")[2] if progress else ""]
+            _, newest = reached(self.store, epochs.progress_name(view.generation.epoch, lane)) if streamed else (0, "")
+            moments = [view.generation.as_of.get(lane, ""), newest]
             known += [moment for moment in [max(moments, key=_moment)] if moment]
         return min(known, key=_moment) if known else None
 

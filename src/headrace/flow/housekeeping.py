@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from headrace.flow.answer import Reader
+from headrace.flow.control import epoch_of
 from headrace.model.project import LoadedProject
 from headrace.ports import Engine, Lake, Observer
-from headrace.seam import epoch as epochs
 from headrace.seam.generation import Generation
 
 SMALL = 64 << 20
@@ -63,7 +63,9 @@ class Housekeeping:
         self._drop_tables({table for generation in kept for table in generation.tables})
         named = [(f"gold/{n}", s.version) for g in kept for n, s in g.marts.items()]
         named += [(f"serving/{n}", s.version) for g in kept for n, s in g.tables.items()]
-        named += [(f"silver/{n}", version) for g in kept for n, version in self._references(g).items()]
+        # The workers that may begin in an epoch join the references that it has pinned.
+        epochs = [epoch_of(self.reader.store, generation.epoch) for generation in kept]
+        named += [(f"silver/{n}", version) for epoch in epochs for n, version in epoch.references.items()]
         return sum(
             self.lake.forget(table, [version for name, version in named if name == table], older_than_hours)
             for table in self.lake.tables()
@@ -77,11 +79,6 @@ class Housekeeping:
             for table in self.reader.store.physical():
                 if table in ours - named:
                     self.reader.store.drop(table)
-
-    def _references(self, generation: Generation) -> Mapping[str, int]:
-        """The references that a generation's epoch has pinned, for the workers that may begin in it."""
-        text = self.reader.store.control(epochs.control_name(generation.epoch))
-        return epochs.read(text).references if text is not None else {}
 
     def _generations(self) -> list[Generation]:
         pointer = self.reader.pointer()

@@ -45,9 +45,9 @@ def publish(
         change = "nothing" if before and before.definition == definition and dict(before.lanes) == lanes else "whole"
     folder = f"serving/{table.name}"
     newest = lake.snapshot(folder)
-    base = newest
-    if newest is not None and (before is None or before.version != newest.version):
-        base = lake.snapshot(folder, before.version) if before is not None else None
+    base = None
+    if before is not None and newest is not None:
+        base = newest if newest.version == before.version else lake.snapshot(folder, before.version)
     if before is not None and base is None:
         # Which slots are being read is known from there only.
         lost = f"{folder} is gone from the lake, and the store's answers rest on it"

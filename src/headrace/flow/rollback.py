@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from headrace.errors import ConflictError
-from headrace.flow.answer import POINTER
+from headrace.flow.control import POINTER, pointer_of
 from headrace.ports import Store
 from headrace.seam import pointer as pointers
 
 
 def rollback(store: Store) -> int:
     """Moves the pointer back and gives the generation that answers now; raises ConflictError HR0405."""
-    text = store.control(POINTER)
-    old = pointers.read(text) if text is not None else pointers.FIRST
+    old = pointer_of(store)
     new = pointers.roll_back(old)
     if not store.compare_and_set(POINTER, old.text(), new.text()):
         raise ConflictError("HR0404", "the pointer moved: another run is going on", help="headrace status")

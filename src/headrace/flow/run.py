@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from headrace.errors import ConflictError, HeadraceError
 from headrace.flow import manifest
 from headrace.flow.aggregate import Aggregated, aggregate
-from headrace.flow.answer import POINTER
+from headrace.flow.control import POINTER, epoch_of, generation_of, made_pointer
 from headrace.flow.land import land, recover
 from headrace.flow.publish import publish
 from headrace.flow.refine import CONTRACT, refine, voids_of
@@ -27,7 +27,7 @@ from headrace.seam import epoch as epochs
 from headrace.seam import generation as generations
 from headrace.seam import pointer as pointers
 from headrace.seam.epoch import Epoch
-from headrace.seam.generation import EMPTY, Generation, TableState
+from headrace.seam.generation import Generation, TableState
 from headrace.seam.pointer import Pointer
 from headrace.seam.ranges import aligned_cut
 
@@ -88,12 +88,12 @@ class Batch:
 
     def generate(self, run: Run, *, full: bool, refit: bool, take_over: bool = False) -> None:
         """Builds and publishes a generation, unless everything is as the current one left it."""
-        pointer = self.pointer()
+        pointer = made_pointer(self.store)
         if take_over and pointer.workers:
             pointer = self.move(pointer, pointers.take_over(pointer))
-        current = self.generation(pointer)
+        current = generation_of(self.store, pointer.generation)
         # Before the first publication there is nothing to stream into: who is registered there came back by a rollback.
-        streamed = self.epoch(current.epoch) if pointer.workers and current.number else None
+        streamed = epoch_of(self.store, current.epoch) if pointer.workers and current.number else None
         if streamed is not None and streamed.code != code_of(self.project):
             raise ConflictError(
                 "HR0410", "a stream counts with other code", help="stop it, or: headrace run --take-over"
@@ -191,26 +191,10 @@ class Batch:
         found = self.lake.snapshot(f"gold/{mart.name}", state.version)
         return Aggregated(state, found.files, "nothing") if found is not None else None
 
-    def pointer(self) -> Pointer:
-        """The pointer; generation 0 is made by the first run."""
-        text = self.store.control(POINTER)
-        if text is None:
-            self.store.compare_and_set(POINTER, None, pointers.FIRST.text())
-            text = self.store.control(POINTER)
-        return pointers.read(text or pointers.FIRST.text())
-
-    def generation(self, pointer: Pointer) -> Generation:
-        text = self.store.control(generations.control_name(pointer.generation))
-        return generations.read(text) if text is not None else EMPTY
-
     def move(self, old: Pointer, new: Pointer) -> Pointer:
         if not self.store.compare_and_set(POINTER, old.text(), new.text()):
             raise ConflictError("HR0404", "the pointer moved: another run is going on", help="headrace status")
         return new
-
-    def epoch(self, number: int) -> Epoch:
-        text = self.store.control(epochs.control_name(number))
-        return epochs.read(text) if text is not None else Epoch(number, self.range_size)
 
     def references(self) -> dict[str, int]:
         """The newest version of each reference's silver."""
@@ -253,22 +237,18 @@ class Batch:
         While an epoch is ``streamed``, lanes are cut at the start of a range, and references are those of the epoch.
         """
         end, contracts, files = {}, {}, {}
-        for name, source in self.project.sources.items():
+        lanes = lanes_of(self.project)
+        for name in self.project.sources:
             silver = self.lake.snapshot(f"silver/{name}", references.get(name))
             if silver is not None:
                 end[name] = silver.transaction(name) or 0
                 contracts[name] = silver.transaction(CONTRACT) or 0
                 files[name] = silver.files
-            if streamed is not None and source.role == "fact" and name in self.streamed_lanes:
+            if streamed is not None and name in lanes:
                 end[name] = aligned_cut(
                     end.get(name, 0), streamed.origin(name), streamed.size, current.cut.get(name, 0)
                 )
         return end, contracts, files
-
-    @property
-    def streamed_lanes(self) -> set[str]:
-        """Lanes that feed a mart of the speed path; what feeds others only is cut wherever it ends."""
-        return lanes_of(self.project)
 
     def is_current(self, current: Generation, relations: Relations, tables: Iterable[ServingTable]) -> bool:
         """Whether a new generation would be equal to the current one."""

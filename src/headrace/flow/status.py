@@ -12,15 +12,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from headrace.flow.answer import POINTER
+from headrace.flow.control import epoch_of, generation_of, pointer_of, reached
 from headrace.flow.stream import lanes_of
 from headrace.model.project import LoadedProject
 from headrace.model.run import Run
 from headrace.ports import Engine, Inbox, Lake, Store
 from headrace.seam import epoch as epochs
 from headrace.seam import generation as generations
-from headrace.seam import pointer as pointers
-from headrace.seam.epoch import Epoch
 from headrace.seam.generation import Generation
 from headrace.seam.pointer import Pointer
 from headrace.sql.judge import silver_columns
@@ -52,10 +50,8 @@ def record(run: Run, lake: Lake, engine: Engine) -> None:
 
 def status(project: LoadedProject, lake: Lake, engine: Engine, store: Store, last: int = 5) -> dict[str, Any]:
     """The pointer, each source's counts as of its silver table, and the last runs."""
-    text = store.control(POINTER)
-    pointer = pointers.read(text) if text is not None else pointers.FIRST
-    told = store.control(generations.control_name(pointer.generation))
-    generation = generations.read(told) if told is not None else generations.EMPTY
+    pointer = pointer_of(store)
+    generation = generation_of(store, pointer.generation)
     sources = []
     for source in project.sources.values():
         silver = lake.snapshot(f"silver/{source.name}")
@@ -92,15 +88,13 @@ def streaming(
     rows a key has at most that an answer adds (fan-out). None where nothing was ever streamed in this epoch."""
     if generation.epoch not in pointer.streamed:
         return None
-    text = store.control(epochs.control_name(generation.epoch))
-    epoch = epochs.read(text) if text is not None else Epoch(generation.epoch, 1)
+    epoch = epoch_of(store, generation.epoch)
     lanes = []
     for name in sorted(lanes_of(project)):
         bronze = lake.snapshot(f"bronze/{name}")
         landed = (bronze.transaction(name) or 0) if bronze is not None else 0
-        said = store.control(epochs.progress_name(epoch.number, name))
         cut = generation.cut.get(name, 0)
-        counted = max(int(said.split(" ")[0]) if said is not None else 0, cut)
+        counted = max(reached(store, epochs.progress_name(epoch.number, name))[0], cut)
         fan_out = -(-(counted - cut) // epoch.size)
         lanes.append(
             {
@@ -130,8 +124,7 @@ def doctor(folder: Path, project: LoadedProject, inbox: Inbox, lake: Lake, store
     free = shutil.disk_usage(folder).free
     matching = {name: len(inbox.list(source.format.pattern)) for name, source in project.sources.items()}
     empty = [name for name, count in matching.items() if not count]
-    text = store.control(POINTER)
-    pointer = pointers.read(text) if text is not None else pointers.FIRST
+    pointer = pointer_of(store)
     named = store.control(generations.control_name(pointer.generation)) is not None or pointer.generation == 0
     return [
         Finding(

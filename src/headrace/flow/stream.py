@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from headrace.errors import ConflictError
-from headrace.flow.answer import POINTER
+from headrace.flow.control import POINTER, epoch_of, generation_of, made_pointer, pointer_of, reached
 from headrace.flow.refine import judging
 from headrace.flow.relations import JUDGED, VERDICTS, Relations
 from headrace.model.mart import Mart
@@ -19,7 +19,6 @@ from headrace.model.serving import ServingTable
 from headrace.model.source import Source
 from headrace.ports import Engine, Lake, Observer, Store
 from headrace.seam import epoch as epochs
-from headrace.seam import generation as generations
 from headrace.seam import pointer as pointers
 from headrace.seam.epoch import Epoch
 from headrace.seam.generation import EMPTY, Generation
@@ -122,37 +121,27 @@ class Worker:
 
     # The pointer
 
-    def pointer(self) -> Pointer:
-        text = self.store.control(POINTER)
-        if text is None:
-            self.store.compare_and_set(POINTER, None, pointers.FIRST.text())
-            return self.pointer()
-        return pointers.read(text)
-
     def move(self, change: Callable[[Pointer], Pointer]) -> None:
         while True:
-            old = self.pointer()
+            old = made_pointer(self.store)
             new = change(old)
             if new == old or self.store.compare_and_set(POINTER, old.text(), new.text()):
                 return
 
     def register(self) -> None:
-        self.move(lambda pointer: pointers.register(pointer, self.name, self.generation_of(pointer).epoch))
-
-    def generation_of(self, pointer: Pointer) -> Generation:
-        text = self.store.control(generations.control_name(pointer.generation))
-        return generations.read(text) if text is not None else EMPTY
+        self.move(
+            lambda pointer: pointers.register(pointer, self.name, generation_of(self.store, pointer.generation).epoch)
+        )
 
     def follow(self) -> None:
         """Goes where the pointer's epoch is, to its checkpoints, else to its origins (Worker, 1 and 2)."""
-        pointer = self.pointer()
+        pointer = pointer_of(self.store)
         if self.epoch is not None and pointer.generation == self.generation.number:
             return
-        self.generation = self.generation_of(pointer)
+        self.generation = generation_of(self.store, pointer.generation)
         if self.epoch is not None and self.epoch.number == self.generation.epoch:
             return
-        text = self.store.control(epochs.control_name(self.generation.epoch))
-        epoch = epochs.read(text) if text is not None else Epoch(self.generation.epoch, 1)
+        epoch = epoch_of(self.store, self.generation.epoch)
         if epoch.code != code_of(self.project):
             raise ConflictError(
                 "HR0410", "what is published was computed by other code than this worker's", help="headrace run"
@@ -187,10 +176,10 @@ class Worker:
         self.lanes = {}
         for source in facts:
             if source.name in self.marts:
-                start = self.reached(epochs.checkpoint_name(epoch.number, source.name), epoch.origin(source.name))
-                progress = epochs.progress_name(epoch.number, source.name)
-                as_of = (self.store.control(progress) or "").partition(" ")[2]
-                self.lanes[source.name] = Lane(source, start, start, self.reached(progress, start), as_of)
+                checkpoint, _ = reached(self.store, epochs.checkpoint_name(epoch.number, source.name))
+                written, as_of = reached(self.store, epochs.progress_name(epoch.number, source.name))
+                start = max(checkpoint, epoch.origin(source.name))
+                self.lanes[source.name] = Lane(source, start, start, max(written, start), as_of)
                 self.open_range(source.name)
 
     def open_range(self, lane: str) -> None:
@@ -199,10 +188,6 @@ class Worker:
 
     def nothing(self, columns: list[tuple[str, str]]) -> str:
         return f"SELECT * FROM {self.engine.scan([], columns)}"
-
-    def reached(self, name: str, otherwise: int) -> int:
-        text = self.store.control(name)
-        return otherwise if text is None else max(otherwise, int(text.split(" ")[0]))
 
     # A micro-batch
 

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from headrace.flow.answer import Reader, View
+from headrace.flow.control import reached
 from headrace.flow.export import Gold
 from headrace.model.source import Source
 from headrace.model.types import Column
@@ -77,8 +78,7 @@ class Why:
         mart = self.reader.project.marts.get(plan.table.origin)
         if not view.streamed or mart is None or not mart.is_streamed:
             return None
-        text = self.reader.store.control(progress_name(view.generation.epoch, lane))
-        upto = int(text.split(" ")[0]) if text is not None else 0
+        upto, _ = reached(self.reader.store, progress_name(view.generation.epoch, lane))
         return upto if upto > view.generation.cut.get(lane, 0) else None
 
     def _definition(self, query: Query) -> str:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from headrace.errors import ConflictError, HeadraceError, NotReadyError, OutsideError
-from headrace.flow.answer import POINTER, Reader
+from headrace.flow.answer import Reader
+from headrace.flow.control import POINTER
 from headrace.flow.housekeeping import Housekeeping
 from headrace.flow.refine import CONTRACT
 from headrace.flow.rollback import rollback
