@@ -19,6 +19,7 @@ from headrace.app import App
 from headrace.errors import AccessError, SettingError
 from headrace.http import auth as auth_module
 from headrace.http import credentials
+from headrace.http import throttle as throttle_module
 from headrace.http.auth import CHALLENGES, Authenticator, Caller, Login
 from headrace.http.problems import Refusal
 from headrace.http.server import Server
@@ -226,10 +227,35 @@ def test_s6_the_throttle_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headrace.http.throttle.MOST", 100)
     throttle = Throttle()
     for n in range(1000):
-        throttle.failed(f"user{n}", f"10.0.{n % 250}.{n}")
+        throttle.attempted(f"user{n}", f"10.0.{n % 250}.{n}")
+        throttle.failed(f"10.0.{n % 250}.{n}")
         throttle.succeeded(f"known{n}", f"10.1.{n % 250}.{n}")
     assert len(throttle._failures) <= 100
     assert len(throttle._proven) <= 100
+
+
+def outcomes(auth: Authenticator, logins: list[dict[bytes, bytes]]) -> list[str]:
+    """What became of logins that come at the same moment from one address."""
+
+    async def at_once() -> list[str]:
+        found = [auth.known(headers) for headers in logins]
+        tasks = [asyncio.create_task(auth.verify(f, "10.0.0.9")) for f in found if isinstance(f, Login)]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        errors = [task.exception() for task in tasks]
+        return [str(e.status) if isinstance(e, Refusal) else "in" for e in errors]
+
+    return asyncio.run(at_once())
+
+
+def test_s3_many_guesses_at_one_name_at_once_gain_nothing(auth: Authenticator) -> None:
+    told = outcomes(auth, [basic(USER, f"guess {n}") for n in range(12)])
+    assert (told.count("401"), told.count("429")) == (throttle_module.FREE, 12 - throttle_module.FREE)
+
+
+def test_s4_people_behind_one_address_log_in_at_the_same_moment(auth: Authenticator, users: Path) -> None:
+    for n in range(10):
+        credentials.add_user(users, f"user{n}", PASSWORD)
+    assert outcomes(auth, [basic(f"user{n}", PASSWORD) for n in range(10)]) == ["in"] * 10
 
 
 def test_s7_logins_that_wait_for_a_core_are_few(auth: Authenticator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,6 +126,7 @@ class Authenticator:
             if len(self._flights) >= QUEUE + self._cores:
                 self._noted("queue full")
                 raise Refusal(429, "HR0604", "too many logins at once", headers=((b"retry-after", b"1"),))
+            self.throttle.attempted(login.user, address)
             flight = asyncio.get_running_loop().run_in_executor(self._pool, self._matches, login.hash, login.password)
             self._flights[login.known_as] = flight
             flight.add_done_callback(lambda _: self._flights.pop(login.known_as, None))
@@ -135,7 +136,7 @@ class Authenticator:
         # Shielded: others may wait for the same hash when this caller hangs up.
         if not await asyncio.shield(flight):
             if first:
-                self.throttle.failed(login.user, address)
+                self.throttle.failed(address)
             self._noted("wrong")
             raise self._stranger("user or password is wrong")
         caller = Caller(login.user, frozenset(("read",)))

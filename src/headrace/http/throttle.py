@@ -36,18 +36,26 @@ class Throttle:
             wait = max(wait, self._left(("user", user)))
         return wait
 
-    def failed(self, user: str, address: str) -> None:
-        """Counts a login as failed. How many are verified at once, before any of them counts, is the queue's to bound."""
-        network = network_of(address)
-        self._count(("address", network))
-        if (user, network) not in self._proven:
+    def attempted(self, user: str, address: str) -> None:
+        """Counts a login as failed for its user, before it is verified: many guesses at one name at once gain nothing."""
+        if (user, network_of(address)) not in self._proven:
             self._count(("user", user))
 
+    def failed(self, address: str) -> None:
+        """Counts a login that failed for its address: only now, as many people may begin their day behind one."""
+        self._count(("address", network_of(address)))
+
     def succeeded(self, user: str, address: str) -> None:
-        """Remembers where a user logs in from. What others did wrong under this name or from this address still counts."""
-        network = network_of(address)
-        self._proven[(user, network)] = None
-        self._proven.move_to_end((user, network))
+        """Takes an attempt back. What others did wrong under this name or from this address still counts."""
+        proven = (user, network_of(address))
+        if proven not in self._proven:
+            count, last = self._failures.get(("user", user), (0, 0.0))
+            if count > 1:
+                self._failures[("user", user)] = (count - 1, last)
+            else:
+                self._failures.pop(("user", user), None)
+        self._proven[proven] = None
+        self._proven.move_to_end(proven)
         if len(self._proven) > MOST:
             self._proven.popitem(last=False)
 
