@@ -33,14 +33,15 @@ FIRST = ("shops_1.csv", "rates_1.csv", "sales_1.csv", "visits_1.jsonl")
 class Shops:
     """Two projects that get the same files: one streams, the other one only runs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, without: tuple[str, ...] = ()) -> None:
         self.streamed, self.batch = shop.make(folder / "streamed"), shop.make(folder / "batch")
         self.names = itertools.count()
         self.rnd = random.Random(3)
         self.next = 0
         for name, text in shop.waves()[0].items():
             assert name in FIRST
-            self.land(name, text)
+            if name not in without:
+                self.land(name, text)
         self.next = 120
         self.app.run(Quiet())
 
@@ -197,6 +198,20 @@ def test_a_worker_may_begin_after_the_references_were_vacuumed(shops: Shops) -> 
     shops.app.run(Quiet(), take_over=True)
     shops.judge()
     assert found["total {}"] == shop.answers(shops.app)["total {}"]
+
+
+def test_a_reference_that_comes_while_an_epoch_is_streamed_waits_for_the_next(tmp_path: Path) -> None:
+    shops = Shops(tmp_path, without=("shops_1.csv",))
+    worker = shops.worker()
+    worker.register()
+    shops.land("shops_1.csv", shop.waves()[0]["shops_1.csv"])
+    shops.sell(60)
+    shops.app.run(Quiet())
+    shops.catch_up(worker)
+    app = shops.app
+    assert [app.reader.answer("regions", {"region": region}).rows for region in shop.REGIONS] == [[], [], []]
+    shops.app.run(Quiet())
+    shops.judge("nobody is registered: the next epoch")
 
 
 def test_an_answer_that_is_streamed_has_no_tag(shops: Shops) -> None:

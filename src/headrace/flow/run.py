@@ -238,7 +238,9 @@ class Batch:
         """
         end, contracts, files = {}, {}, {}
         lanes = lanes_of(self.project)
-        for name in self.project.sources:
+        for name, source in self.project.sources.items():
+            if streamed is not None and source.role == "reference" and name not in references:
+                continue  # it came after the epoch had begun, and the workers do not see it either
             silver = self.lake.snapshot(f"silver/{name}", references.get(name))
             if silver is not None:
                 end[name] = silver.transaction(name) or 0
