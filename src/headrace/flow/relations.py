@@ -192,25 +192,25 @@ class Relations:
 
     def lanes(self, name: str) -> dict[str, int]:
         """The fact lanes that a relation counts, with their ends."""
-        project = self.project
-        if name in project.marts:
-            return {lane: end for i in project.marts[name].inputs for lane, end in self.lanes(i).items()}
-        if name in project.datasets:
-            return {lane: end for i in project.datasets[name].inputs for lane, end in self.lanes(i).items()}
-        names = (
-            list(project.sources)
-            if name == VERDICTS
-            else [name if name in project.sources else name.removesuffix(JUDGED)]
-        )
-        return {n: self.end.get(n, 0) for n in names if project.sources[n].role == "fact"}
+        return {lane: self.end.get(lane, 0) for lane in fact_lanes(self.project, name)}
 
     def counts_reference(self, name: str) -> bool:
         """Whether a relation's own rows come, in part, from a reference."""
         project = self.project
-        if name in project.datasets:
-            return any(self.counts_reference(i) for i in project.datasets[name].rows_from)
+        if name in project.datasets or name in project.marts:
+            read = project.datasets.get(name) or project.marts[name]
+            return any(self.counts_reference(i) for i in read.rows_from)
         source = project.sources.get(name) or project.sources.get(name.removesuffix(JUDGED))
         return source is not None and source.role == "reference"
+
+
+def fact_lanes(project: LoadedProject, name: str) -> set[str]:
+    """The fact lanes whose records a relation counts. A pinned mart that is read stays as it was fitted, whatever comes."""
+    if name in project.datasets or name in project.marts:
+        read = project.datasets.get(name) or project.marts[name]
+        return {lane for i in read.inputs if i not in project.pins for lane in fact_lanes(project, i)}
+    names = list(project.sources) if name == VERDICTS else [name if name in project.sources else name.removesuffix(JUDGED)]
+    return {n for n in names if project.sources[n].role == "fact"}
 
 
 def _hash(text: str) -> str:

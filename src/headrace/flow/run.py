@@ -94,7 +94,7 @@ class Batch:
         current = generation_of(self.store, pointer.generation)
         # Before the first publication there is nothing to stream into: who is registered there came back by a rollback.
         streamed = epoch_of(self.store, current.epoch) if pointer.workers and current.number else None
-        if streamed is not None and streamed.code != code_of(self.project):
+        if streamed is not None and (refit or streamed.code != code_of(self.project)):
             raise ConflictError(
                 "HR0410", "a stream counts with other code", help="stop it, or: headrace run --take-over"
             )

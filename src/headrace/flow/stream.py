@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from headrace.errors import ConflictError
 from headrace.flow.control import POINTER, epoch_of, generation_of, made_pointer, pointer_of, reached
 from headrace.flow.refine import judging
-from headrace.flow.relations import JUDGED, VERDICTS, Relations
+from headrace.flow.relations import VERDICTS, Relations, fact_lanes
 from headrace.model.mart import Mart
 from headrace.model.project import LoadedProject
 from headrace.model.serving import ServingTable
@@ -38,17 +38,7 @@ def streamable(project: LoadedProject) -> list[Mart]:
 
 def lanes_of(project: LoadedProject) -> set[str]:
     """The lanes that feed a mart of the speed path."""
-    found: set[str] = set()
-    todo = [name for mart in streamable(project) for name in mart.inputs]
-    while todo:
-        name = todo.pop()
-        if name in project.datasets:
-            todo += project.datasets[name].inputs
-        elif name == VERDICTS:
-            found |= set(project.sources)
-        else:
-            found.add(name.removesuffix(JUDGED) if name not in project.sources else name)
-    return {name for name in found if project.sources[name].role == "fact"}
+    return {lane for mart in streamable(project) for lane in fact_lanes(project, mart.name)}
 
 
 def tables_of(project: LoadedProject, mart: Mart) -> list[ServingTable]:
@@ -60,7 +50,7 @@ def tables_of(project: LoadedProject, mart: Mart) -> list[ServingTable]:
 @functools.lru_cache(8)
 def code_of(project: LoadedProject) -> str:
     """A hash of all that decides speed rows, the records themselves aside: two who have the same one count alike."""
-    said = [mart.parts_sql for mart in streamable(project)]
+    said = [mart.parts_sql for mart in streamable(project)] + [project.marts[name].hash for name in project.pins]
     # A table that is new has no rows of the ranges that were counted without it.
     said += sorted(table.name for mart in streamable(project) for table in tables_of(project, mart))
     said += [dataset.sql for dataset in project.datasets.values()]
@@ -166,6 +156,9 @@ class Worker:
         judged = {source.name: _micro(source) for source in facts}
         relations = Relations(self.project, self.lake, self.engine, ends, {}, files, judged)
         relations.define(first={})  # references are joined; their own rows the batch has counted
+        for name in self.project.pins:
+            fitted = self.lake.snapshot(f"gold/{name}", self.generation.marts[name].version)
+            relations.define_mart(self.project.marts[name], fitted.files if fitted is not None else ())
         # Views over a table that has rows of one lane at a time, so that parts are of that lane only.
         self.marts = {}
         for mart in streamable(self.project):
@@ -231,6 +224,7 @@ class Worker:
         assert self.epoch is not None
         so_far, batch = _range(mart, lane.source.name), f"{mart.name}__batch"
         self.engine.keep(batch, mart.parts_sql)
+        self.engine.define(f"{mart.name}__parts", f"SELECT * FROM {batch}")  # for marts that merge this one's
         self.engine.keep(so_far, merged_sql(mart, f"(SELECT * FROM {so_far} UNION ALL BY NAME SELECT * FROM {batch})"))
         if end <= lane.acknowledged:
             return
