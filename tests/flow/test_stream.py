@@ -27,7 +27,9 @@ from tests.kit import Quiet
 
 SEED = int(os.environ.get("HEADRACE_TEST_SEED") or random.SystemRandom().randrange(10**6))
 SETTINGS = {"stream.range": 37}
-PINNED = {
+MORE = {
+    "marts/days.sql": "SELECT day, measure(revenue) AS revenue, measure(most) AS most, measure(basket) AS basket FROM daily GROUP BY ALL",
+    "queries/days.sql": "SELECT day, revenue, most, basket FROM days ORDER BY day",
     "marts/typical.sql": "SELECT shop, median(amount) AS typical FROM sales GROUP BY ALL",
     "silver/dear.sql": "SELECT s.* FROM sales AS s JOIN typical AS t USING (shop) WHERE s.amount > t.typical",
     "marts/dear_ones.sql": "SELECT shop, count(*) AS receipts FROM dear GROUP BY ALL",
@@ -42,7 +44,7 @@ class Shops:
     def __init__(self, folder: Path, without: tuple[str, ...] = ()) -> None:
         self.streamed, self.batch = shop.make(folder / "streamed"), shop.make(folder / "batch")
         for project in (self.streamed, self.batch):
-            for name, text in PINNED.items():
+            for name, text in MORE.items():
                 project.write(name, text)
             project.write("project.py", (project.folder / "project.py").read_text() + 'project.pin("typical")\n')
         self.names = itertools.count()
