@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from headrace.flow.trial import Result
     from headrace.model.project import LoadedProject
     from headrace.model.run import Run
-    from headrace.ports import Engine, Inbox, Lake, Observer, Store
+    from headrace.ports import Engine, Inbox, Lake, Log, Observer, Store
     from headrace.settings import Settings
 
 
@@ -55,6 +55,10 @@ class App:
     @cached_property
     def lake(self) -> Lake:
         return wiring.lake(self.folder, self.settings)
+
+    @cached_property
+    def log(self) -> Log:
+        return wiring.log(self.lake, self.engine)
 
     @cached_property
     def store(self) -> Store:
@@ -119,7 +123,7 @@ class App:
             self.run(observer)
         batch = self.batch(observer)
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        worker = Worker(self.project, self.lake, self.engine, self.store, observer, name)
+        worker = Worker(self.project, self.log, self.lake, self.engine, self.store, observer, name)
         return worker.run(lambda: batch.land(Run("")), until_caught_up=until_caught_up, stopped=stopped)
 
     def rollback(self) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from headrace.settings import Settings
 
 if TYPE_CHECKING:
-    from headrace.ports import Engine, Inbox, Lake, Observer, Store
+    from headrace.ports import Engine, Inbox, Lake, Log, Observer, Store
 
 
 def engine(folder: Path, settings: Settings, *others: Path) -> Engine:
@@ -43,6 +43,12 @@ def lake(folder: Path, settings: Settings) -> Lake:
     from headrace.adapters.delta_lake import DeltaLake
 
     return DeltaLake(folder / settings["lake.path"])
+
+
+def log(lake: Lake, engine: Engine) -> Log:
+    from headrace.adapters.bronze_log import BronzeLog
+
+    return BronzeLog(lake, engine)
 
 
 def store(folder: Path, settings: Settings) -> Store:
