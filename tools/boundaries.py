@@ -38,6 +38,7 @@ LIBRARIES = {
     "apsw": ["adapters/sqlite*"],
     "argon2": ["http/*"],
     "click": ["cli/*"],
+    "confluent_kafka": ["adapters/kafka*"],
     "deltalake": ["adapters/delta*"],
     "duckdb": ["adapters/duckdb*"],
     "jinja2": ["http/*"],

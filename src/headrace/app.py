@@ -58,7 +58,7 @@ class App:
 
     @cached_property
     def log(self) -> Log:
-        return wiring.log(self.lake, self.engine)
+        return wiring.log(self.settings, self.lake, self.engine)
 
     @cached_property
     def store(self) -> Store:
@@ -96,6 +96,7 @@ class App:
         return Batch(
             self.project,
             self.inbox,
+            self.log,
             self.lake,
             self.engine,
             self.store,
@@ -125,6 +126,16 @@ class App:
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         worker = Worker(self.project, self.log, self.lake, self.engine, self.store, observer, name)
         return worker.run(lambda: batch.land(Run("")), until_caught_up=until_caught_up, stopped=stopped)
+
+    def land(self, observer: Observer, *, accept_gaps: bool = False) -> Run:
+        """Lands what the inbox has, and copies what the log has to bronze; nothing is counted yet."""
+        from headrace.model.run import Run
+
+        run = Run("")
+        batch = self.batch(observer)
+        batch.land(run)
+        batch.copy(run, accept_gaps=accept_gaps)
+        return run
 
     def rollback(self) -> int:
         """Returns to the predecessor; gives its number. Raises ConflictError HR0405."""
@@ -185,13 +196,9 @@ class App:
 
         def make(place: Path) -> Batch:
             settings = all_settings.load(place, {"inbox.path": ".", "inbox.quiet": 0.0}, environment={})
-            parts = (
-                wiring.inbox(place, settings),
-                wiring.lake(place, settings),
-                wiring.engine(place, settings),
-                wiring.store(place, settings),
-            )
-            return Batch(self.project, *parts, observer=wiring.silence())
+            lake, engine = wiring.lake(place, settings), wiring.engine(place, settings)
+            inbox, store = wiring.inbox(place, settings), wiring.store(place, settings)
+            return Batch(self.project, inbox, wiring.log(settings, lake, engine), lake, engine, store, wiring.silence())
 
         return trials(self.folder, names, make)
 

@@ -141,6 +141,11 @@ class Arrival:
     end: int
 
 
+Record = tuple[int, str, bytes, str | None]
+"""A record of a file on its way into the log: its row there (from 1), the key that decides its lane, what is sent, and
+why it cannot be read (None where it can)."""
+
+
 class Feed(Protocol):
     """The lanes that one stream worker counts, as the log gives them to the workers of its group."""
 
@@ -173,6 +178,11 @@ class Feed(Protocol):
 class Log(Protocol):
     """Where records arrive before they are bronze: append-only lanes, each record with its offset."""
 
+    @property
+    def is_bronze(self) -> bool:
+        """Whether bronze itself is the log, so that nothing need be copied."""
+        ...
+
     def lanes(self, source: Source) -> Mapping[str, tuple[int, int]]:
         """The lanes of a source, each with its first retained offset and its end."""
         ...
@@ -182,6 +192,11 @@ class Log(Protocol):
 
         Raises OutsideError HR0411 where records from ``first`` on are gone.
         """
+        ...
+
+    def append(self, source: Source, file: str, digest: str, records: Iterable[Record]) -> int:
+        """Appends the records of a file, in order, and gives their number; returns when all are there for good. Those
+        that an earlier call appended before it was interrupted are not appended again."""
         ...
 
     def feed(self, group: str, sources: Sequence[Source], start: Callable[[str], int]) -> Feed:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headrace.errors import MissingExtraError
 from headrace.settings import Settings
 
 if TYPE_CHECKING:
@@ -45,10 +46,27 @@ def lake(folder: Path, settings: Settings) -> Lake:
     return DeltaLake(folder / settings["lake.path"])
 
 
-def log(lake: Lake, engine: Engine) -> Log:
-    from headrace.adapters.bronze_log import BronzeLog
+def log(settings: Settings, lake: Lake, engine: Engine) -> Log:
+    if not settings["kafka.brokers"]:
+        from headrace.adapters.bronze_log import BronzeLog
 
-    return BronzeLog(lake, engine)
+        return BronzeLog(lake, engine)
+    try:
+        from headrace.adapters.kafka_log import KafkaLog
+    except ImportError:
+        raise MissingExtraError("kafka", "kafka.brokers", "confluent-kafka") from None
+    given = {
+        "bootstrap.servers": settings["kafka.brokers"],
+        "security.protocol": settings["kafka.security"],
+        "sasl.mechanism": settings["kafka.mechanism"],
+        "sasl.username": settings["kafka.user"],
+        "sasl.password": settings["kafka.password"],
+        "ssl.ca.location": settings["kafka.ca"],
+        "ssl.certificate.location": settings["kafka.certificate"],
+        "ssl.key.location": settings["kafka.key"],
+    }
+    used = {name: value for name, value in given.items() if value}
+    return KafkaLog(used, engine, partitions=settings["kafka.partitions"], replicas=settings["kafka.replicas"])
 
 
 def store(folder: Path, settings: Settings) -> Store:

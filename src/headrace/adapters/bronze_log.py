@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from headrace.model.source import Source
-from headrace.ports import Arrival, Engine, Lake
+from headrace.ports import Arrival, Engine, Lake, Record
 from headrace.sql.judge import bronze_columns
 
 
@@ -16,6 +16,8 @@ class BronzeLog:
     def __init__(self, lake: Lake, engine: Engine) -> None:
         self._lake = lake
         self._engine = engine
+
+    is_bronze = True
 
     def lanes(self, source: Source) -> Mapping[str, tuple[int, int]]:
         bronze = self._lake.snapshot(f"bronze/{source.name}")
@@ -27,6 +29,9 @@ class BronzeLog:
         files = bronze.files if bronze is not None else ()
         scan = self._engine.scan(files, bronze_columns(source), grown=True)
         return Arrival(lane, f"(SELECT * FROM {scan} WHERE _lane = '{lane}')", max(min(end, landed), first))
+
+    def append(self, source: Source, file: str, digest: str, records: Iterable[Record]) -> int:
+        raise NotImplementedError("files land in bronze directly")
 
     def feed(self, group: str, sources: Sequence[Source], start: Callable[[str], int]) -> BronzeFeed:
         return BronzeFeed(self, sources, start)

@@ -14,13 +14,15 @@ from typing import Any
 
 import pyarrow as pa
 
+from headrace import formats
 from headrace.errors import ContractError, nearest
 from headrace.flow import manifest
-from headrace.flow.land import arrival_schema, landing_sql
+from headrace.flow.land import arrival_schema
 from headrace.flow.manifest import REPLAY, Landed
 from headrace.flow.quarantine import REJECTED, Quarantine, corrected
 from headrace.model.source import Source
 from headrace.sql.judge import silver_columns
+from headrace.sql.landing import landing_sql
 
 
 def replay(quarantine: Quarantine, name: str, text: str) -> tuple[int, list[str]]:
@@ -58,7 +60,7 @@ def replay(quarantine: Quarantine, name: str, text: str) -> tuple[int, list[str]
     digest = hashlib.sha256(json.dumps(sorted(new.items())).encode()).hexdigest()
     engine.offer("_arrivals", _arrivals(source, new, digest, start))
     path = lake.new_file(f"bronze/{name}")
-    rows = engine.write(landing_sql(source), path)
+    rows = engine.write(landing_sql(source, formats.columns(source)), path)
     lake.commit(f"bronze/{name}", [(path, rows)], keep=None, base=bronze, transactions={name: start + rows})
     now = dt.datetime.now(dt.UTC).isoformat()
     file = f"{REPLAY}{digest[:12]}"

@@ -12,7 +12,7 @@ from headrace.errors import ConflictError, HeadraceError
 from headrace.flow import manifest
 from headrace.flow.aggregate import Aggregated, aggregate
 from headrace.flow.control import POINTER, epoch_of, generation_of, made_pointer
-from headrace.flow.land import land, recover
+from headrace.flow.land import copy, land, recover
 from headrace.flow.lanes import ends, lanes_of
 from headrace.flow.lanes import streamed as stream_lanes
 from headrace.flow.publish import publish
@@ -25,7 +25,7 @@ from headrace.model.project import LoadedProject
 from headrace.model.run import Run, Step
 from headrace.model.serving import ServingTable
 from headrace.model.source import source_of
-from headrace.ports import Engine, Inbox, Lake, Observer, Store
+from headrace.ports import Engine, Inbox, Lake, Log, Observer, Store
 from headrace.seam import epoch as epochs
 from headrace.seam import generation as generations
 from headrace.seam import pointer as pointers
@@ -42,6 +42,7 @@ class Batch:
 
     project: LoadedProject
     inbox: Inbox
+    log: Log
     lake: Lake
     engine: Engine
     store: Store
@@ -62,6 +63,7 @@ class Batch:
         started = time.monotonic()
         run = Run(dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
         landed = self.land(run)
+        self.copy(run)
         for source in self.project.sources.values():
             _note(run, refine(source, self.lake, self.engine, self.observer, landed))
         self.generate(run, full=full, refit=refit, take_over=take_over)
@@ -75,13 +77,23 @@ class Batch:
         with self.landing():
             return self._land(run)
 
+    def copy(self, run: Run, *, accept_gaps: bool = False) -> None:
+        """Brings to bronze what is in the log, where that is not bronze itself."""
+        if self.log.is_bronze:
+            return
+        with self.landing():
+            for source in self.project.sources.values():
+                if source.role == "fact":
+                    step = copy(source, self.log, self.lake, self.engine, self.observer, accept_gaps=accept_gaps)
+                    _note(run, step)
+
     def _land(self, run: Run) -> list[manifest.Landed]:
         known = manifest.load(self.lake, self.engine)
         new: list[manifest.Landed] = []
         try:
             for source in self.project.sources.values():
                 new += recover(source, self.lake, self.engine, known)
-                step, landed = land(source, self.inbox, self.lake, self.engine, self.observer, [*known, *new])
+                step, landed = land(source, self.inbox, self.log, self.lake, self.engine, self.observer, [*known, *new])
                 new += landed
                 _note(run, step)
         finally:
