@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.settings import Settings
+from headrace.settings import Settings, size
 
 if TYPE_CHECKING:
     from headrace.ports import Engine, Inbox, Lake, Observer, Store
@@ -34,9 +34,15 @@ def binder() -> Engine:
 
 
 def inbox(folder: Path, settings: Settings) -> Inbox:
+    if settings["inbox.url"]:
+        from headrace.adapters.sftp_inbox import SftpInbox
+
+        names = ("url", "host_key", "key", "passphrase", "password", "quiet", "done", "timeout")
+        limit = size(settings["inbox.max_file"])
+        return SftpInbox(**{name: settings[f"inbox.{name}"] for name in names}, max_file=limit)
     from headrace.adapters.folder_inbox import FolderInbox
 
-    return FolderInbox(folder / settings["inbox.path"], settings["inbox.quiet"])
+    return FolderInbox(folder / settings["inbox.path"], settings["inbox.quiet"], done=settings["inbox.done"])
 
 
 def lake(folder: Path, settings: Settings) -> Lake:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from headrace import formats
-from headrace.errors import HeadraceError, OutsideError
+from headrace.errors import HeadraceError, OutOfReachError, OutsideError
 from headrace.flow.manifest import Landed, current
 from headrace.formats.rejected import Rejected
 from headrace.model.run import Step
@@ -134,7 +134,7 @@ class _Arrivals:
         try:
             data = self.inbox.read(file)
         except OutsideError as error:
-            if not error.retry:
+            if not error.retry or isinstance(error, OutOfReachError):
                 raise
             self.unfinished.append(file.name)  # the next run reads it
             return
