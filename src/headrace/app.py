@@ -166,7 +166,7 @@ class App:
     def doctor(self) -> list[Finding]:
         from headrace.flow.status import doctor
 
-        return doctor(self.folder, self.project, self.inbox, self.lake, self.store)
+        return doctor(self.folder, self.project, lambda: self.inbox, self.lake, self.store)
 
     def compact(self, observer: Observer) -> Iterator[tuple[str, int, int]]:
         """Merges small files; gives (table, files before, files after) of each."""

@@ -37,7 +37,8 @@ class Inbox(Protocol):
         ...
 
     def read(self, file: InboxFile) -> bytes:
-        """The bytes of a file; raises OutsideError where they are not the size that was listed."""
+        """The bytes of a file; raises OutsideError where they are not the size that was listed, with ``retry`` where the
+        next run may find it whole, and OutOfReachError where no file can be read now."""
         ...
 
 

@@ -29,7 +29,26 @@ class Setting:
 
 SETTINGS = (
     Setting("inbox.path", str, "landing", "folder of landing files, relative to the project"),
+    Setting("inbox.url", str, "", "SFTP server with landing files: sftp://USER@HOST:PORT/PATH; empty: inbox.path"),
+    Setting("inbox.host_key", str, "", "the SFTP server's public key, as ssh-ed25519 AAAA...; no other is trusted"),
+    Setting("inbox.key", str, "", "private key for the SFTP server, as file:PATH or env:NAME", secret=True),
+    Setting("inbox.passphrase", str, "", "what the private key is encrypted with", secret=True),
+    Setting("inbox.password", str, "", "password for the SFTP server, as env:NAME or file:PATH", secret=True),
     Setting("inbox.quiet", float, 1.0, "seconds for which a file must have rested before it is read", low=0),
+    Setting(
+        "inbox.done",
+        str,
+        "",
+        "ending of marker files, as .done: a file is read once its marker is there; empty: once it has rested",
+    ),
+    Setting("inbox.timeout", float, 30.0, "seconds for which the SFTP server may say nothing", low=0.1),
+    Setting(
+        "inbox.max_file",
+        str,
+        "1GB",
+        "largest file that is read from an SFTP server: it is held in memory",
+        pattern=r"\d+(\.\d+)? ?([KMGT]i?)?B",
+    ),
     Setting("lake.path", str, ".headrace/lake", "folder of the lake's Delta tables"),
     Setting("store.path", str, ".headrace/store.db", "file of the SQLite store"),
     Setting(
@@ -146,7 +165,7 @@ def _value(name: str, raw: Any, origin: str) -> Value:
         raise SettingError(
             "HR0601", f"{name} is '{raw}' ({origin})", help=f"{_allowed(setting)}: {setting.help}"
         ) from None
-    return Value(setting, _secret(value) if setting.secret else value, origin)
+    return Value(setting, _secret(name, value) if setting.secret else value, origin)
 
 
 def _check(setting: Setting, value: Any) -> None:
@@ -165,7 +184,19 @@ def _allowed(setting: Setting) -> str:
     return words
 
 
-def _secret(value: str) -> str:
+def _secret(name: str, value: str) -> str:
     if value.startswith("env:"):
         return os.environ.get(value[4:], "")
-    return Path(value[5:]).read_text().strip() if value.startswith("file:") else value
+    if not value.startswith("file:"):
+        return value
+    try:
+        return Path(value[5:]).expanduser().read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise SettingError("HR0601", f"{name} is '{value}', which cannot be read: {why}") from None
+
+
+def size(text: str) -> int:
+    """Bytes of a size such as 640MB or 1.5 GiB."""
+    number, prefix, binary = re.fullmatch(r"([\d.]+) ?([KMGT]?)(i?)B", text, re.IGNORECASE).groups()  # type: ignore[union-attr]  # checked by the setting
+    return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(prefix.upper() or " "))

@@ -7,8 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.errors import MissingExtraError
-from headrace.settings import Settings
+from headrace.settings import Settings, size
 
 if TYPE_CHECKING:
     from headrace.ports import Engine, Inbox, Lake, Log, Observer, Store
@@ -35,9 +34,15 @@ def binder() -> Engine:
 
 
 def inbox(folder: Path, settings: Settings) -> Inbox:
+    if settings["inbox.url"]:
+        from headrace.adapters.sftp_inbox import SftpInbox
+
+        names = ("url", "host_key", "key", "passphrase", "password", "quiet", "done", "timeout")
+        limit = size(settings["inbox.max_file"])
+        return SftpInbox(**{name: settings[f"inbox.{name}"] for name in names}, max_file=limit)
     from headrace.adapters.folder_inbox import FolderInbox
 
-    return FolderInbox(folder / settings["inbox.path"], settings["inbox.quiet"])
+    return FolderInbox(folder / settings["inbox.path"], settings["inbox.quiet"], done=settings["inbox.done"])
 
 
 def lake(folder: Path, settings: Settings) -> Lake:
@@ -51,10 +56,8 @@ def log(settings: Settings, lake: Lake, engine: Engine) -> Log:
         from headrace.adapters.bronze_log import BronzeLog
 
         return BronzeLog(lake, engine)
-    try:
-        from headrace.adapters.kafka_log import KafkaLog
-    except ImportError:
-        raise MissingExtraError("kafka", "kafka.brokers", "confluent-kafka") from None
+    from headrace.adapters.kafka_log import KafkaLog
+
     given = {
         "bootstrap.servers": settings["kafka.brokers"],
         "security.protocol": settings["kafka.security"],

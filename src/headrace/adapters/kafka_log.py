@@ -12,13 +12,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any
 
 import pyarrow as pa
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from headrace.errors import OutsideError
+from headrace.errors import MissingExtraError, OutsideError
 from headrace.model.source import Source
 from headrace.ports import Arrival, Engine, Record
 from headrace.sql.landing import landing_sql
+
+try:
+    from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicCollection, TopicPartition
+    from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+except ImportError:
+    raise MissingExtraError("kafka", "a log in Kafka (kafka.brokers)", "confluent-kafka") from None
 
 BATCH = 20_000
 """Messages that are taken from the client at a time."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from headrace import formats
-from headrace.errors import HeadraceError, OutsideError
+from headrace.errors import HeadraceError, OutOfReachError, OutsideError
 from headrace.flow.lanes import lanes_of, note
 from headrace.flow.manifest import Landed, current
 from headrace.formats.rejected import Rejected
@@ -157,7 +157,9 @@ def _produce(arrivals: _Arrivals, log: Log, engine: Engine) -> None:
     sql = message_sql(source, formats.columns(source), "_arrivals")
     for file, digest, batches in arrivals.pieces(arrival_schema(source)):
         engine.offer("_arrivals", pa.RecordBatchReader.from_batches(arrival_schema(source), batches))
-        log.append(source, file, digest, itertools.chain.from_iterable(engine.batches(sql)))  # type: ignore[arg-type]
+        log.append(
+            source, file, digest, ((row[0], row[1], row[2], row[3]) for rows in engine.batches(sql) for row in rows)
+        )
 
 
 class _Arrivals:
@@ -208,7 +210,7 @@ class _Arrivals:
         try:
             data = self.inbox.read(file)
         except OutsideError as error:
-            if not error.retry:
+            if not error.retry or isinstance(error, OutOfReachError):
                 raise
             self.unfinished.append(file.name)  # the next run reads it
             return

@@ -6,12 +6,14 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from headrace.errors import MissingExtraError, OutsideError, SettingError
 from headrace.flow.control import epoch_of, generation_of, pointer_of, reached
 from headrace.flow.lanes import ends, lanes_of
 from headrace.flow.lanes import streamed as stream_lanes
@@ -128,11 +130,9 @@ class Finding:
     help: str = ""
 
 
-def doctor(folder: Path, project: LoadedProject, inbox: Inbox, lake: Lake, store: Store) -> list[Finding]:
+def doctor(folder: Path, project: LoadedProject, inbox: Callable[[], Inbox], lake: Lake, store: Store) -> list[Finding]:
     """Python, disk, folders, inbox, lake and store."""
     free = shutil.disk_usage(folder).free
-    matching = {name: len(inbox.list(source.format.pattern)) for name, source in project.sources.items()}
-    empty = [name for name, count in matching.items() if not count]
     pointer = pointer_of(store)
     named = store.control(generations.control_name(pointer.generation)) is not None or pointer.generation == 0
     return [
@@ -146,11 +146,19 @@ def doctor(folder: Path, project: LoadedProject, inbox: Inbox, lake: Lake, store
             "free some space: a run needs room for a copy of what it changes",
         ),
         Finding("folder", os.access(folder, os.W_OK), str(folder), "the project folder must be writable"),
-        Finding(
-            "inbox",
-            ok=True,
-            found=f"{sum(matching.values())} files" + (f"; none for {', '.join(empty)}" if empty else ""),
-        ),
+        _inbox(project, inbox),
         Finding("lake", ok=True, found=f"{len(lake.tables())} tables"),
         Finding("store", named, f"generation {pointer.generation or 'none yet'}", "headrace run --full"),
     ]
+
+
+def _inbox(project: LoadedProject, inbox: Callable[[], Inbox]) -> Finding:
+    """Whether the inbox answers, which on a server is the likeliest trouble, and for whom it holds something."""
+    try:
+        box = inbox()
+        matching = {name: len(box.list(source.format.pattern)) for name, source in project.sources.items()}
+    except (OutsideError, SettingError, MissingExtraError) as error:
+        return Finding("inbox", ok=False, found=str(error), help=error.help)
+    empty = [name for name, count in matching.items() if not count]
+    found = f"{sum(matching.values())} files" + (f"; none for {', '.join(empty)}" if empty else "")
+    return Finding("inbox", ok=True, found=found)
