@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -24,6 +24,7 @@ try:
 except ImportError:
     raise MissingExtraError("kafka", "a log in Kafka (kafka.brokers)", "confluent-kafka") from None
 
+Of = TypeVar("Of")
 BATCH = 20_000
 """Messages that are taken from the client at a time."""
 READ = 200_000
@@ -42,6 +43,7 @@ class KafkaLog:
 
     def __init__(self, settings: Mapping[str, str], engine: Engine, *, partitions: int, replicas: int) -> None:
         self.settings: dict[str, str | int | float | bool] = {
+            "log_level": 2,  # what matters comes back as an error; the client would write the rest to standard error
             "topic.metadata.refresh.interval.ms": 5000,
             "socket.timeout.ms": 10000,
             **settings,
@@ -75,8 +77,9 @@ class KafkaLog:
         }
 
     def extent(self, partition: TopicPartition) -> tuple[int, int]:
-        with _translated("reading offsets"):
-            first, end = self.reader.get_watermark_offsets(partition, timeout=TIMEOUT)
+        first, end = _patiently(
+            "reading offsets", lambda: self.reader.get_watermark_offsets(partition, timeout=TIMEOUT)
+        )
         return first, end
 
     def ensure(self, source: Source) -> None:
@@ -391,6 +394,10 @@ class KafkaFeed:
         return gone(self._lanes[place], -1, low)
 
 
+_SOON = {
+    KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_PARTITION, KafkaError._TIMED_OUT, KafkaError._TRANSPORT,  # noqa: SLF001
+}  # fmt: skip
 _GONE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}  # noqa: SLF001
 
 
@@ -448,6 +455,19 @@ def _table(source: Source, messages: Sequence[Message]) -> pa.Table:
 
 def _text(value: bytes | str | None) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value or ""
+
+
+def _patiently(doing: str, call: Callable[[], Of]) -> Of:
+    """The call's value; it is made again while a cluster is electing leaders or has only just heard of a topic."""
+    deadline = time.monotonic() + TIMEOUT
+    with _translated(doing):
+        while True:
+            try:
+                return call()
+            except KafkaException as error:
+                if (not error.args[0].retriable() and error.args[0].code() not in _SOON) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
 
 
 @contextlib.contextmanager

@@ -86,11 +86,9 @@ def stream(ctx: click.Context, until_caught_up: bool, workers: int, quiet: bool)
         raise SettingError(
             "HR0601", f"--workers is {workers}", help="several workers share the partitions of a log: set kafka.brokers"
         )
-    others = [
-        subprocess.Popen([sys.executable, "-m", "headrace", "--project", str(app.folder), "stream", "--quiet"] +
-                         (["--until-caught-up"] if until_caught_up else []))
-        for _ in range(workers - 1)
-    ]  # fmt: skip
+    command = [sys.executable, "-m", "headrace", "--project", str(app.folder), "stream", "--quiet"]
+    command += ["--until-caught-up"] if until_caught_up else []
+    others = [subprocess.Popen(command) for _ in range(workers - 1)]  # noqa: S603  # this very program
     told: list[int] = []
     before = {
         number: signal.signal(number, lambda number, _: told.append(number))

@@ -18,7 +18,7 @@ from headrace.flow.manifest import Landed, current
 from headrace.formats.rejected import Rejected
 from headrace.model.run import Step
 from headrace.model.source import Source
-from headrace.ports import Engine, Inbox, InboxFile, Lake, Log, Observer
+from headrace.ports import Engine, Inbox, InboxFile, Lake, Log, Observer, Record
 from headrace.sql.judge import bronze_columns
 from headrace.sql.landing import landing_sql, message_sql
 
@@ -154,12 +154,15 @@ def _write(arrivals: _Arrivals, lake: Lake, engine: Engine) -> int:
 def _produce(arrivals: _Arrivals, log: Log, engine: Engine) -> None:
     """Appends the records of new files to the source's topic, file after file."""
     source = arrivals.source
-    sql = message_sql(source, formats.columns(source), "_arrivals")
     for file, digest, batches in arrivals.pieces(arrival_schema(source)):
-        engine.offer("_arrivals", pa.RecordBatchReader.from_batches(arrival_schema(source), batches))
-        log.append(
-            source, file, digest, ((row[0], row[1], row[2], row[3]) for rows in engine.batches(sql) for row in rows)
-        )
+        log.append(source, file, digest, _records(source, batches, engine))
+
+
+def _records(source: Source, batches: Iterator[pa.RecordBatch], engine: Engine) -> Iterator[Record]:
+    sql = message_sql(source, formats.columns(source))
+    for batch in batches:
+        engine.offer("_arrivals", pa.Table.from_batches([batch]))
+        yield from ((row, key, message, problem) for row, key, message, problem in engine.rows(sql))
 
 
 class _Arrivals:

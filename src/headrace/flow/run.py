@@ -30,7 +30,7 @@ from headrace.seam import epoch as epochs
 from headrace.seam import generation as generations
 from headrace.seam import pointer as pointers
 from headrace.seam.epoch import Epoch
-from headrace.seam.generation import Generation, TableState
+from headrace.seam.generation import Generation, TableState, instant, moment_order
 from headrace.seam.pointer import Pointer
 from headrace.seam.ranges import aligned_cut
 from headrace.sql.lanes import within
@@ -291,20 +291,20 @@ class Batch:
         )
 
     def as_of(self, relations: Relations, current: Generation) -> dict[str, str]:
-        """The newest event time of each source's clean records; of facts, only those that are new are read for it."""
-        found = {}
+        """The newest event time of each lane's clean records; of facts, only those that are new are read for it."""
+        found: dict[str, str] = {}
         for source in self.project.sources.values():
             name = source.name
             lanes = {lane: end for lane, end in relations.end.items() if source_of(lane) == name}
             if source.event_time is None or not lanes:
                 continue
             same = source.role == "fact" and current.contracts.get(name) == relations.contracts.get(name)
-            known = current.as_of.get(name) if same else None
             new = within({lane: (current.cut.get(lane, 0) if same else 0, end) for lane, end in lanes.items()})
-            newest = f"SELECT max(CAST({source.event_time} AS TIMESTAMP)) FROM {name} WHERE {new}"
-            value = self.engine.rows(f"SELECT CAST(greatest(({newest}), CAST(? AS TIMESTAMP)) AS VARCHAR)", [known])
-            if value[0][0] is not None:
-                found[name] = str(value[0][0]).replace(" ", "T") + "Z"
+            newest = f"CAST(max(CAST({source.event_time} AS TIMESTAMP)) AS VARCHAR)"
+            rows = self.engine.rows(f"SELECT _lane, {newest} FROM {name} WHERE {new} GROUP BY _lane")
+            known = {lane: current.as_of[lane] for lane in lanes if same and lane in current.as_of}
+            for lane, moment in (*known.items(), *((lane, instant(text)) for lane, text in rows if text is not None)):
+                found[lane] = max(found.get(lane, moment), moment, key=moment_order)
         return found
 
 

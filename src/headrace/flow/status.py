@@ -20,6 +20,7 @@ from headrace.flow.lanes import streamed as stream_lanes
 from headrace.flow.stream import streamed_sources
 from headrace.model.project import LoadedProject
 from headrace.model.run import Run
+from headrace.model.source import source_of
 from headrace.ports import Engine, Inbox, Lake, Store
 from headrace.seam import epoch as epochs
 from headrace.seam import generation as generations
@@ -66,7 +67,7 @@ def status(project: LoadedProject, lake: Lake, engine: Engine, store: Store, las
         sources.append(
             {"source": source.name, "landed": sum(counts.values()), "clean": counts.get("clean", 0),
              "quarantined": counts.get("quarantined", 0) + counts.get("unreadable", 0), "duplicates": counts.get("duplicate", 0),
-             "superseded": counts.get("superseded", 0), "as_of": generation.as_of.get(source.name)}
+             "superseded": counts.get("superseded", 0), "as_of": min((m for lane, m in generation.as_of.items() if source_of(lane) == source.name), default=None)}
         )  # fmt: skip
     found = lake.snapshot(RUNS)
     runs = []

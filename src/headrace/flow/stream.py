@@ -20,7 +20,7 @@ from headrace.ports import Arrival, Engine, Feed, Lake, Log, Observer, Store
 from headrace.seam import epoch as epochs
 from headrace.seam import pointer as pointers
 from headrace.seam.epoch import Epoch
-from headrace.seam.generation import EMPTY, Generation
+from headrace.seam.generation import EMPTY, Generation, instant
 from headrace.seam.pointer import Pointer
 from headrace.seam.ranges import start_of
 from headrace.sql.gold import merged_sql, parts_columns, rollup_sql
@@ -269,7 +269,7 @@ class Worker:
             value = self.engine.rows(
                 f"SELECT CAST(greatest(({newest}), CAST(? AS TIMESTAMP)) AS VARCHAR)", [lane.as_of or None]
             )[0][0]
-            lane.as_of = str(value).replace(" ", "T") + "Z" if value is not None else ""
+            lane.as_of = instant(value) if value is not None else ""
 
     def count(self, lane: Lane, mart: Mart, end: int) -> None:
         """Adds the micro-batch to the range's parts, and writes the rows that it touches."""
