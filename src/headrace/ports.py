@@ -200,8 +200,9 @@ class Log(Protocol):
         that an earlier call appended before it was interrupted are not appended again."""
         ...
 
-    def feed(self, group: str, sources: Sequence[Source], start: Callable[[str], int]) -> Feed:
-        """Lets a worker take part in a group; ``start`` says from which offset on it wants a lane that becomes its own."""
+    def feed(self, group: str, sources: Sequence[Source], start: Callable[[str, int], int]) -> Feed:
+        """Lets a worker take part in a group; ``start``, given a lane that becomes its own and the first offset that is
+        retained, says from which one on it wants it."""
         ...
 
 

@@ -33,17 +33,17 @@ class BronzeLog:
     def append(self, source: Source, file: str, digest: str, records: Iterable[Record]) -> int:
         raise NotImplementedError("files land in bronze directly")
 
-    def feed(self, group: str, sources: Sequence[Source], start: Callable[[str], int]) -> BronzeFeed:
+    def feed(self, group: str, sources: Sequence[Source], start: Callable[[str, int], int]) -> BronzeFeed:
         return BronzeFeed(self, sources, start)
 
 
 class BronzeFeed:
     """Every lane is the one worker's: several would all have to read every file."""
 
-    def __init__(self, log: BronzeLog, sources: Sequence[Source], start: Callable[[str], int]) -> None:
+    def __init__(self, log: BronzeLog, sources: Sequence[Source], start: Callable[[str, int], int]) -> None:
         self._log = log
         self._sources = {source.name: source for source in sources}
-        self._positions = {name: start(name) for name in self._sources}
+        self._positions = {name: start(name, 0) for name in self._sources}
         self.is_caught_up = False
 
     @property

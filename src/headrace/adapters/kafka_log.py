@@ -19,8 +19,17 @@ from headrace.ports import Arrival, Engine, Record
 from headrace.sql.landing import landing_sql
 
 try:
-    from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicCollection, TopicPartition
-    from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+    from confluent_kafka import (
+        Consumer,
+        IsolationLevel,
+        KafkaError,
+        KafkaException,
+        Message,
+        Producer,
+        TopicCollection,
+        TopicPartition,
+    )
+    from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 except ImportError:
     raise MissingExtraError("kafka", "a log in Kafka (kafka.brokers)", "confluent-kafka") from None
 
@@ -61,10 +70,9 @@ class KafkaLog:
     # Lanes
 
     def lanes(self, source: Source) -> Mapping[str, tuple[int, int]]:
-        found = {}
-        for lane, partition in self.partitions_of(source).items():
-            found[lane] = self.extent(partition)
-        return found
+        partitions = self.partitions_of(source)
+        extents = self.extents(list(partitions.values()))
+        return {lane: extents[p.topic, p.partition] for lane, p in partitions.items()}
 
     def partitions_of(self, source: Source) -> dict[str, TopicPartition]:
         """The lanes that a source's topic has now; none where there is no such topic."""
@@ -76,11 +84,22 @@ class KafkaLog:
             for p in described.partitions
         }
 
-    def extent(self, partition: TopicPartition) -> tuple[int, int]:
-        first, end = _patiently(
-            "reading offsets", lambda: self.reader.get_watermark_offsets(partition, timeout=TIMEOUT)
-        )
-        return first, end
+    def extents(self, partitions: Sequence[TopicPartition]) -> dict[tuple[str, int], tuple[int, int]]:
+        """Of each partition the first retained offset and the end of what is committed."""
+
+        def ask(spec: OffsetSpec) -> dict[tuple[str, int], int]:
+            asked = self._admin.list_offsets(
+                {TopicPartition(p.topic, p.partition): spec for p in partitions},
+                isolation_level=IsolationLevel.READ_COMMITTED,
+                request_timeout=TIMEOUT,
+            )
+            return {(p.topic, p.partition): future.result(TIMEOUT).offset for p, future in asked.items()}
+
+        if not partitions:
+            return {}
+        first = _patiently("reading offsets", lambda: ask(OffsetSpec.earliest()))  # type: ignore[no-untyped-call]
+        end = _patiently("reading offsets", lambda: ask(OffsetSpec.latest()))  # type: ignore[no-untyped-call]
+        return {place: (first[place], end[place]) for place in first}
 
     def ensure(self, source: Source) -> None:
         """Makes a source's topic where there is none. Records are kept for good unless its owner says otherwise."""
@@ -104,7 +123,7 @@ class KafkaLog:
         partition = self.partitions_of(source).get(lane)
         if partition is None:
             raise gone(lane, first, end)
-        low, high = self.extent(partition)
+        low, high = self.extents([partition])[partition.topic, partition.partition]
         if first < low and first < end:
             raise gone(lane, first, low)
         end = min(end, high)
@@ -121,7 +140,7 @@ class KafkaLog:
     def _fill(self, messages: list[Message], first: int, end: int) -> int:
         position, deadline = first, time.monotonic() + TIMEOUT
         while position < end and len(messages) < READ:
-            for message in self.reader.consume(min(BATCH, READ), timeout=0.1):
+            for message in self.reader.consume(min(BATCH, end - position), timeout=0.1):
                 deadline = time.monotonic() + TIMEOUT
                 error = message.error()
                 offset = message.offset() or 0
@@ -145,7 +164,7 @@ class KafkaLog:
         self._engine.offer(name, _table(source, [m for m in messages if m.value() is not None]))
         return f"({landing_sql(source, ['_line'], lane, name)})"
 
-    def feed(self, group: str, sources: Sequence[Source], start: Callable[[str], int]) -> KafkaFeed:
+    def feed(self, group: str, sources: Sequence[Source], start: Callable[[str, int], int]) -> KafkaFeed:
         for source in sources:
             self.ensure(source)
         return KafkaFeed(self, group, sources, start)
@@ -205,8 +224,10 @@ class KafkaLog:
         """Of the files that the ends of the lanes speak of: by partition, the last row that is there."""
         if source.name not in self._tails:
             found: dict[tuple[str, str], dict[int, int]] = {}
-            for partition in self.partitions_of(source).values():
-                low, high = self.extent(partition)
+            partitions = list(self.partitions_of(source).values())
+            extents = self.extents(partitions)
+            for partition in partitions:
+                low, high = extents[partition.topic, partition.partition]
                 partition.offset = max(low, high - CHUNK - 1)
                 messages: list[Message] = []
                 if partition.offset < high:
@@ -229,7 +250,7 @@ class KafkaLog:
     def reader(self) -> Consumer:
         """A consumer that is nobody's group's: it reads what it is told to."""
         if self._reader is None:
-            self._reader = Consumer(self.consuming("headrace.reader"))
+            self._reader = Consumer({**self.consuming("headrace.reader"), "fetch.wait.max.ms": 20})
         return self._reader
 
     def consuming(self, group: str) -> dict[str, Any]:
@@ -287,7 +308,7 @@ class KafkaLog:
 class KafkaFeed:
     """One worker of a consumer group."""
 
-    def __init__(self, log: KafkaLog, group: str, sources: Sequence[Source], start: Callable[[str], int]) -> None:
+    def __init__(self, log: KafkaLog, group: str, sources: Sequence[Source], start: Callable[[str, int], int]) -> None:
         self._log = log
         self._group = group
         self._sources = {source.topic: source for source in sources}
@@ -358,15 +379,14 @@ class KafkaFeed:
         try:
             for source in self._sources.values():
                 mine = {p.partition: p for p in partitions if p.topic == source.topic}
-                for lane, partition in self._log.partitions_of(source).items() if mine else ():
-                    if partition.partition in mine:
-                        place = (source.topic, partition.partition)
-                        self._lanes[place] = lane
-                        offset = self._start(lane)
-                        low, _ = self._log.extent(partition)
+                for lane, (low, _) in self._log.lanes(source).items() if mine else ():
+                    number = int(lane.rpartition("/")[2])
+                    if number in mine:
+                        self._lanes[source.topic, number] = lane
+                        offset = self._start(lane, low)
                         if offset < low:
                             raise gone(lane, offset, low)
-                        mine[partition.partition].offset = offset
+                        mine[number].offset = offset
             consumer.incremental_assign(partitions)
         except BaseException as error:  # noqa: BLE001  # the client would swallow it; poll raises it
             self._failure = error
@@ -390,7 +410,7 @@ class KafkaFeed:
         return True
 
     def _gone(self, place: tuple[str, int]) -> OutsideError:
-        low, _ = self._log.extent(TopicPartition(*place))
+        low, _ = self._log.extents([TopicPartition(*place)])[place]
         return gone(self._lanes[place], -1, low)
 
 

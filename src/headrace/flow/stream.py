@@ -184,14 +184,13 @@ class Worker:
         group = f"headrace.{self.project.name}.{epoch.number}"
         self.feed = self.log.feed(group, [s for s in facts if s.name in self.marts], self.take)
 
-    def take(self, name: str) -> int:
-        """Makes a lane ready that the log gives to this worker; gives the offset that it goes on from: its checkpoint,
-        else its origin."""
+    def take(self, name: str, retained: int) -> int:
+        """Makes a lane ready that the log gives to this worker, and has from offset ``retained`` on; gives the offset
+        that it goes on from: its checkpoint, else its origin, which of a lane that is new is where it begins."""
         assert self.epoch is not None
         source = self.project.sources[source_of(name)]
         checkpoint, _ = reached(self.store, epochs.checkpoint_name(self.epoch.number, name))
         written, as_of = reached(self.store, epochs.progress_name(self.epoch.number, name))
-        retained = self.log.lanes(source).get(name, (0, 0))[0] if not checkpoint else 0
         position = max(checkpoint, self.epoch.origin(name), 0 if name in self.epoch.origins else retained)
         start = start_of(position, self.epoch.origin(name), self.epoch.size)
         lane = Lane(name, source, start, position, max(written, position), as_of)
