@@ -198,6 +198,8 @@ def status(ctx: click.Context, as_json: bool) -> None:
         click.echo(f"\nstream: {', '.join(found['stream']['workers']) or 'nobody'}, epoch {found['stream']['epoch']}")
         columns = ["lane", "landed", "cut", "counted", "lag", "fan_out"]
         print_table(columns, [[lane[c] for c in columns] for lane in found["stream"]["lanes"]])
+    for gap in found["gaps"]:
+        click.echo(f"missing  offsets {gap['first']} to {gap['next']} of {gap['lane']}")
     if found["runs"]:
         click.echo()
         print_table(

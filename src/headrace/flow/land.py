@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from headrace import formats
 from headrace.errors import HeadraceError, OutOfReachError, OutsideError
-from headrace.flow.lanes import lanes_of, note
+from headrace.flow.lanes import lanes_of, note, note_gaps
 from headrace.flow.manifest import Landed, current
 from headrace.formats.rejected import Rejected
 from headrace.model.run import Step
@@ -79,19 +79,21 @@ def copy(
     while True:
         base = lake.snapshot(table)
         at = {lane: (base.transaction(lane) if base else None) or starts[lane] for lane in extents}
-        if accept_gaps:
-            for lane, (first, _) in extents.items():
-                if at[lane] < first:
-                    observer.alarm(f"HR0411: offsets {at[lane]} to {first} of {lane} are missing from here on")
-                at[lane] = max(at[lane], first)
+        lost = {lane: (at[lane], first) for lane, (first, _) in extents.items() if accept_gaps and at[lane] < first}
+        for lane, (first, end) in lost.items():
+            observer.alarm(f"HR0411: offsets {first} to {end} of {lane} are missing from here on")
+            at[lane] = end
+        note_gaps(lost, lake, engine)
         found = [log.read(source, lane, at[lane], end) for lane, (_, end) in extents.items() if at[lane] < end]
-        moved = {arrival.lane: arrival.end for arrival in found if arrival.end > at[arrival.lane]}
+        moved = {lane: end for lane, (_, end) in lost.items()}
+        moved |= {arrival.lane: arrival.end for arrival in found if arrival.end > at[arrival.lane]}
         if not moved:
             break
         if not copied:
             observer.begin("land", source.name)
         path = lake.new_file(table)
-        rows = engine.write(" UNION ALL ".join(f"SELECT * FROM {a.relation}" for a in found if a.lane in moved), path)
+        relations = [a.relation for a in found if a.end > at[a.lane]] or [engine.scan([], bronze_columns(source))]
+        rows = engine.write(" UNION ALL ".join(f"SELECT * FROM {relation}" for relation in relations), path)
         lake.commit(table, [(path, rows)], keep=None, base=base, transactions=moved)
         scan = engine.scan([path], bronze_columns(source), grown=True)
         unreadable += int(engine.rows(f"SELECT count(*) FROM {scan} WHERE _error IS NOT NULL")[0][0])

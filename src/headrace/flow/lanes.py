@@ -14,6 +14,7 @@ from headrace.model.source import Source, source_of
 from headrace.ports import Engine, Lake, Snapshot
 
 TABLE = "lanes"
+GAPS = "gaps"
 COLUMNS = [("lane", "VARCHAR"), ("start", "BIGINT")]
 
 
@@ -43,6 +44,25 @@ def note(lanes: Mapping[str, int], lake: Lake, engine: Engine) -> None:
         path = lake.new_file(TABLE)
         rows = engine.write("SELECT * FROM _new_lanes", path)
         lake.commit(TABLE, [(path, rows)], keep=None, base=lake.snapshot(TABLE))
+
+
+def note_gaps(gaps: Mapping[str, tuple[int, int]], lake: Lake, engine: Engine) -> None:
+    """Keeps that offsets [first, end) of lanes were gone from the log before they were copied to bronze."""
+    if gaps:
+        columns = {"lane": list(gaps), "first": [g[0] for g in gaps.values()], "next": [g[1] for g in gaps.values()]}
+        engine.offer("_new_gaps", pa.table(columns))
+        path = lake.new_file(GAPS)
+        rows = engine.write("SELECT * FROM _new_gaps", path)
+        lake.commit(GAPS, [(path, rows)], keep=None, base=lake.snapshot(GAPS))
+
+
+def gaps_of(lake: Lake, engine: Engine) -> list[tuple[str, int, int]]:
+    """(lane, first, end) of records that are missing for good."""
+    found = lake.snapshot(GAPS)
+    columns = [("lane", "VARCHAR"), ("first", "BIGINT"), ("next", "BIGINT")]
+    scan = engine.scan(found.files, columns) if found is not None else None
+    sql = f'SELECT DISTINCT lane, "first", "next" FROM {scan} ORDER BY ALL'
+    return [(lane, first, end) for lane, first, end in engine.rows(sql)] if scan else []
 
 
 def _seen(lake: Lake, engine: Engine) -> list[tuple[str, int]]:

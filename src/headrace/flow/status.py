@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from headrace.errors import MissingExtraError, OutsideError, SettingError
 from headrace.flow.control import epoch_of, generation_of, pointer_of, reached
-from headrace.flow.lanes import ends, lanes_of
+from headrace.flow.lanes import ends, gaps_of, lanes_of
 from headrace.flow.lanes import streamed as stream_lanes
 from headrace.flow.stream import streamed_sources
 from headrace.model.project import LoadedProject
@@ -82,6 +82,7 @@ def status(project: LoadedProject, lake: Lake, engine: Engine, store: Store, las
         "project": project.name, "generation": pointer.generation or None, "predecessor": pointer.predecessor,
         "rolled_back": max((n for n in pointer.abandoned if n > pointer.generation and store.control(generations.control_name(n))), default=None), "running": pointer.next,
         "published_at": generation.published_at, "tables": len(generation.tables), "sources": sources, "runs": runs,
+        "gaps": [{"lane": lane, "first": first, "next": end} for lane, first, end in gaps_of(lake, engine)],
         "stream": streaming(project, lake, engine, store, pointer, generation),
     }  # fmt: skip
 
