@@ -254,6 +254,26 @@ def test_records_that_are_gone_stop_the_lane_and_are_named(shops: Shops, admin: 
     shops.judge("what is lost is not in the files either")
 
 
+def test_what_a_topic_had_forgotten_before_it_was_first_seen_is_no_gap(shops: Shops, admin: AdminClient) -> None:
+    from confluent_kafka import TopicPartition
+
+    topic = f"sales.{shops.tag}"
+    admin.create_topics([NewTopic(topic, 2, 1)])[topic].result(30)
+    produce(shops, range(11_000, 11_060))
+    lanes = shops.app.log.lanes(shops.app.project.sources["sales"])
+    forgotten = [TopicPartition(topic, int(lane.rpartition("/")[2]), end // 2) for lane, (_, end) in lanes.items()]
+    for future in admin.delete_records(forgotten).values():
+        future.result(30)
+    shops.app.run(Quiet())
+    produce(shops, range(11_060, 11_100))
+    assert shops.catch_up(shops.worker()) == 40
+    streamed = shop.answers(shops.app)
+    shops.app.run(Quiet(), full=True)
+    for question, (rows, _) in shop.answers(shops.app).items():
+        if not question.startswith(("usual", "receipts", "good_days")):
+            assert streamed[question][0] == rows, question
+
+
 # Workers that come, go and are killed
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from headrace.errors import ConflictError
 from headrace.flow.control import POINTER, epoch_of, generation_of, made_pointer, pointer_of, reached
+from headrace.flow.lanes import lanes_of
 from headrace.flow.refine import kept
 from headrace.flow.relations import VERDICTS, Relations, fact_sources
 from headrace.model.mart import Mart
@@ -24,7 +25,7 @@ from headrace.seam.generation import EMPTY, Generation, instant
 from headrace.seam.pointer import Pointer
 from headrace.seam.ranges import start_of
 from headrace.sql.gold import merged_sql, parts_columns, rollup_sql
-from headrace.sql.judge import judge_sql, repeats_sql, silver_columns
+from headrace.sql.judge import bronze_columns, judge_sql, literal, repeats_sql, silver_columns
 
 MICRO_BATCH = 20_000
 """Records that are aggregated and written at a time, at most."""
@@ -198,15 +199,25 @@ class Worker:
         self.open_range(lane)
         ids = ", ".join(source.identity)
         self.engine.keep(lane.ids, f"SELECT _offset, {ids} FROM {_micro(source)} WHERE false")
-        before = max(position - source.horizon, retained)
+        before = max(position - source.horizon, lanes_of(source, self.lake, self.engine).get(name, retained))
         while before < position:
-            arrival = self.log.read(source, name, before, position)
+            arrival = self.earlier(lane, before, position)
             if arrival.end <= before:
                 break
             self.judge(lane, arrival.relation, before, arrival.end)
             before = arrival.end
         self.engine.keep(_micro(source), self.nothing(silver_columns(source)))
         return position
+
+    def earlier(self, lane: Lane, first: int, end: int) -> Arrival:
+        """Records that are counted already: from bronze as far as they were landed, as the log may have forgotten them."""
+        table = f"bronze/{lane.source.name}"
+        bronze = self.lake.snapshot(table)
+        landed = (bronze.transaction(lane.name) or 0) if bronze is not None else 0
+        if bronze is None or landed <= first:
+            return self.log.read(lane.source, lane.name, first, end)
+        scan = self.engine.scan(bronze.files, bronze_columns(lane.source), grown=True)
+        return Arrival(lane.name, f"(SELECT * FROM {scan} WHERE _lane = {literal(lane.name)})", min(landed, end))
 
     def open_range(self, lane: Lane) -> None:
         for mart in self.marts[lane.source.name]:
