@@ -166,6 +166,8 @@ class Connection:
                     server_host_key_algs=[a.decode() for a in self._trusted.sig_algorithms] + KEYS,
                     client_keys=None if self._key is None else [self._key],
                     password=self._password,
+                    # Half as fast again as asyncssh's first choice, as it is one call a packet; the others follow.
+                    encryption_algs="^aes128-gcm@openssh.com",
                     # Only what is in the project's settings: nothing from ~/.ssh, no agent, no other ways to log in.
                     config=[],
                     agent_path=None,
