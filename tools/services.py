@@ -127,7 +127,7 @@ Subsystem sftp internal-sftp
 ChrootDirectory {root}
 ForceCommand internal-sftp
 """
-PAGE = os.sysconf("SC_PAGE_SIZE")
+PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096  # Windows only imports this
 SFTP_USER = "headrace"
 SFTP_UID = 64_321  # of nobody: it is looked up in a list that only this sshd sees
 # sshd wants its users in /etc/passwd and its chroot below folders that only root can write, which /tmp is not. In a mount

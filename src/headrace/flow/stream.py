@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from headrace.errors import ConflictError
+from headrace.errors import ConflictError, OutOfReachError
 from headrace.flow.control import POINTER, epoch_of, generation_of, made_pointer, pointer_of, reached
 from headrace.flow.refine import judging
 from headrace.flow.relations import VERDICTS, Relations, fact_lanes
@@ -97,7 +97,14 @@ class Worker:
         self.register()
         try:
             while not stopped():
-                arrivals()
+                try:
+                    arrivals()
+                except OutOfReachError as error:
+                    if until_caught_up:
+                        raise
+                    self.observer.alarm(
+                        str(error)
+                    )  # what has landed is counted all the same, and then it is asked again
                 self.follow()
                 new = sum(self.advance(lane) for lane in list(self.lanes.values()))
                 counted += new
