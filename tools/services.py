@@ -554,12 +554,10 @@ class Sftp(Server):
     def __init__(self, folder: Path, port: int, **given: Any) -> None:
         super().__init__("sftp", folder, port, address=f"sftp://{SFTP_USER}@127.0.0.1:{port}/upload", **given)
         self.sshd = program("sshd", "openssh-server", "/usr/sbin/sshd")
-        if (
-            not hasattr(os, "geteuid")
-            or os.geteuid()
-            or subprocess.run(["unshare", "-m", "true"], check=False).returncode
-        ):
-            raise MissingError("an SFTP server for tests needs Linux, root, and mount namespaces")
+        program("ssh-keygen", "openssh-client")
+        root = hasattr(os, "geteuid") and os.geteuid() == 0
+        if not root or not shutil.which("unshare") or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
+            raise MissingError("an SFTP server for tests needs Linux, root, and mount namespaces (unshare)")
         self.upload = folder / "root" / "upload"
         self.key = folder / "client_key"
         self.upload.mkdir(parents=True, exist_ok=True)
