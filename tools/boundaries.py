@@ -39,6 +39,7 @@ LIBRARIES = {
     "argon2": ["http/*"],
     "asyncssh": ["adapters/sftp*"],
     "click": ["cli/*"],
+    "confluent_kafka": ["adapters/kafka*"],
     "deltalake": ["adapters/delta*"],
     "duckdb": ["adapters/duckdb*"],
     "jinja2": ["http/*"],

@@ -390,6 +390,18 @@ _code(
     "Stop the stream, `headrace run`, and start it again; `headrace run --take-over` where the stream is dead.",
 )
 _code(
+    "HR0411",
+    "Records are gone from the log",
+    "The topic has deleted records, by its retention or because it was made again, that were not copied to bronze yet.",
+    "Restore them if you can. `headrace land --accept-gaps` goes on behind them, and `headrace status` names what is missing.",
+)
+_code(
+    "HR0412",
+    "The log cannot be reached",
+    "Kafka did not answer, or refused.",
+    "The message is the client's own; see kafka.brokers and the security settings. What was not written is written by the next try.",
+)
+_code(
     "HR0421",
     "The inbox's server is out of reach",
     "No connection to the SFTP server, or no answer within `inbox.timeout` seconds, also after trying again.",

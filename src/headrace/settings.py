@@ -63,6 +63,18 @@ SETTINGS = (
     Setting(
         "stream.range", int, 100_000, "records of a lane that a stream worker counts between two checkpoints", low=1
     ),
+    Setting("kafka.brokers", str, "", "addresses of Kafka brokers, with commas; empty: bronze is the log"),
+    Setting("kafka.partitions", int, 4, "partitions of a topic that Headrace makes", low=1),
+    Setting("kafka.replicas", int, 1, "replicas of a topic that Headrace makes", low=1),
+    Setting(
+        "kafka.security", str, "", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL", pattern="|(SASL_)?(PLAINTEXT|SSL)"
+    ),
+    Setting("kafka.mechanism", str, "", "SASL mechanism: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"),
+    Setting("kafka.user", str, "", "SASL user"),
+    Setting("kafka.password", str, "", "SASL password", secret=True),
+    Setting("kafka.ca", str, "", "file of the certificates that brokers are trusted by"),
+    Setting("kafka.certificate", str, "", "file of this client's certificate"),
+    Setting("kafka.key", str, "", "file of this client's key"),
     Setting("run.on_failure", str, "", "command that a failed run calls; it gets the error as JSON on standard input"),
     Setting("serve.host", str, "127.0.0.1", "address to listen on"),
     Setting("serve.port", int, 8000, "port to listen on; 0: any free one", low=0, high=65535),
