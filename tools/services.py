@@ -127,7 +127,7 @@ Subsystem sftp internal-sftp
 ChrootDirectory {root}
 ForceCommand internal-sftp
 """
-PAGE = os.sysconf("SC_PAGE_SIZE")
+PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096  # Windows only imports this
 SFTP_USER = "headrace"
 SFTP_UID = 64_321  # of nobody: it is looked up in a list that only this sshd sees
 # sshd wants its users in /etc/passwd and its chroot below folders that only root can write, which /tmp is not. In a mount
@@ -554,12 +554,10 @@ class Sftp(Server):
     def __init__(self, folder: Path, port: int, **given: Any) -> None:
         super().__init__("sftp", folder, port, address=f"sftp://{SFTP_USER}@127.0.0.1:{port}/upload", **given)
         self.sshd = program("sshd", "openssh-server", "/usr/sbin/sshd")
-        if (
-            not hasattr(os, "geteuid")
-            or os.geteuid()
-            or subprocess.run(["unshare", "-m", "true"], check=False).returncode
-        ):
-            raise MissingError("an SFTP server for tests needs Linux, root, and mount namespaces")
+        program("ssh-keygen", "openssh-client")
+        root = hasattr(os, "geteuid") and os.geteuid() == 0
+        if not root or not shutil.which("unshare") or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
+            raise MissingError("an SFTP server for tests needs Linux, root, and mount namespaces (unshare)")
         self.upload = folder / "root" / "upload"
         self.key = folder / "client_key"
         self.upload.mkdir(parents=True, exist_ok=True)

@@ -41,6 +41,7 @@ SETTINGS = (
         "",
         "ending of marker files, as .done: a file is read once its marker is there; empty: once it has rested",
     ),
+    Setting("inbox.poll", float, 5.0, "seconds between two looks of a stream at the SFTP server", low=0),
     Setting("inbox.timeout", float, 30.0, "seconds for which the SFTP server may say nothing", low=0.1),
     Setting(
         "inbox.max_file",

@@ -37,7 +37,7 @@ def inbox(folder: Path, settings: Settings) -> Inbox:
     if settings["inbox.url"]:
         from headrace.adapters.sftp_inbox import SftpInbox
 
-        names = ("url", "host_key", "key", "passphrase", "password", "quiet", "done", "timeout")
+        names = ("url", "host_key", "key", "passphrase", "password", "quiet", "done", "poll", "timeout")
         limit = size(settings["inbox.max_file"])
         return SftpInbox(**{name: settings[f"inbox.{name}"] for name in names}, max_file=limit)
     from headrace.adapters.folder_inbox import FolderInbox

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from headrace.adapters import sftp_connection
 from headrace.app import App
 from headrace.errors import OutOfReachError
 from headrace.sql.judge import bronze_columns
-from tests.kit import ProjectFolder
+from tests.kit import ProjectFolder, Quiet
 from tests.sftp import line_to
 from tools import services
 
@@ -109,6 +110,31 @@ def test_a_run_whose_server_dies_lands_nothing_half_and_the_next_one_all(
         sftp.start()
         far.run()
     assert all_of(far) == all_of(local)
+
+
+def test_a_stream_outlives_its_server(sftp: services.Sftp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sftp_connection, "PAUSES", (0.05,))
+    (sftp.upload / "sales").mkdir()
+    (sftp.upload / "sales/a.csv").write_text("id,day,shop,amount\n1,2024-05-01,x,1.00\n")
+    far = project(tmp_path / "far", remote(sftp) + "poll = 0.0\nquiet = 0.0\n")
+    far.run()
+    observer = Quiet()
+    turns = 0
+
+    def stopped() -> bool:
+        nonlocal turns
+        turns += 1
+        if turns == 2:
+            sftp.kill()
+        if observer.alarms and not sftp.alive:
+            sftp.start()
+            (sftp.upload / "sales/b.csv").write_text("id,day,shop,amount\n2,2024-05-01,x,2.00\n")
+        return turns > 50 or (
+            sftp.alive and far.ask("total") == [{"shop": "x", "records": 2, "amount": Decimal("3.00")}]
+        )
+
+    assert far.app.stream(observer, until_caught_up=False, stopped=stopped) == 1
+    assert [alarm.partition(":")[0] for alarm in observer.alarms] == ["HR0421"]
 
 
 def headrace(folder: Path, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -111,7 +111,7 @@ class Connection:
         with self._one:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="headrace-sftp", daemon=True)
+                self._thread = threading.Thread(target=_serve, args=(self._loop,), name="headrace-sftp", daemon=True)
                 self._thread.start()
             future = asyncio.run_coroutine_threadsafe(self._tries(work, reached), self._loop)
             try:
@@ -122,12 +122,18 @@ class Connection:
 
     def close(self) -> None:
         with self._one:
-            if self._loop is not None and self._thread is not None:
-                asyncio.run_coroutine_threadsafe(self._drop(), self._loop).result(self.timeout)
-                self._loop.call_soon_threadsafe(self._loop.stop)
-                self._thread.join()
-                self._loop.close()
-                self._loop = self._thread = None
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is None or thread is None:
+            return
+        if (
+            thread is threading.current_thread()
+        ):  # where the last reference to an inbox went away: it cannot wait for itself
+            loop.create_task(self._drop()).add_done_callback(lambda _: loop.stop())
+            return
+        asyncio.run_coroutine_threadsafe(self._drop(), loop).result(self.timeout)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
 
     async def _tries(self, work: Callable[[asyncssh.SFTPClient], Awaitable[Of]], reached: Callable[[], int]) -> Of:
         tries, furthest = 0, reached()
@@ -166,6 +172,8 @@ class Connection:
                     server_host_key_algs=[a.decode() for a in self._trusted.sig_algorithms] + KEYS,
                     client_keys=None if self._key is None else [self._key],
                     password=self._password,
+                    # Half as fast again as asyncssh's first choice, as it is one call a packet; the others follow.
+                    encryption_algs="^aes128-gcm@openssh.com",
                     # Only what is in the project's settings: nothing from ~/.ssh, no agent, no other ways to log in.
                     config=[],
                     agent_path=None,
@@ -234,3 +242,10 @@ class Connection:
             raise SettingError(
                 "HR0601", f"inbox.key is not a private key that can be used: {error}", help="inbox.key = file:PATH"
             ) from None
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()

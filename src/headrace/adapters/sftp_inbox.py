@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import io
+import math
 import stat
 import time
 import weakref
@@ -33,7 +34,7 @@ class SftpInbox:
     """Files below one folder of an SFTP server, which is not trusted: neither its names nor its sizes.
 
     A file counts as complete once it was seen with the same size and time ``quiet`` seconds apart; with ``done``, once a
-    file of its name and that ending lies beside it. Files are read whole, so none above ``max_file`` bytes. A download
+    file of its name and that ending lies beside it. The server is asked at most every ``poll`` seconds. Files are read whole, so none above ``max_file`` bytes. A download
     that breaks goes on where it was. Symbolic links are not followed.
     """
 
@@ -47,6 +48,7 @@ class SftpInbox:
         password: str = "",
         quiet: float = 0.0,
         done: str = "",
+        poll: float = 0.0,
         timeout: float = 30.0,
         max_file: int = 10**9,
         pauses: Sequence[float] | None = None,
@@ -65,11 +67,13 @@ class SftpInbox:
         )
         self.quiet = quiet
         self.done = done
+        self.poll = poll
         self.max_file = max_file
         self.unfinished: tuple[str, ...] = ()
         """Names that the last ``list`` left out because they still changed, or had no marker."""
         self._now = now
         self._wait = wait
+        self._listed: dict[str, tuple[float, Sequence[InboxFile], tuple[str, ...]]] = {}
         self._seen: dict[str, dict[InboxFile, float]] = {}  # by pattern: when each young file was first seen so
         weakref.finalize(self, self.connection.close)
 
@@ -77,15 +81,20 @@ class SftpInbox:
         wanted = Pattern(pattern)
         if wanted.impossible:
             return []
+        since, complete, self.unfinished = self._listed.get(pattern, (-math.inf, (), ()))
+        if not 0 <= self._now() - since < self.poll:
+            complete = sorted(self._complete(wanted, pattern), key=lambda f: f.name)
+            self._listed[pattern] = (self._now(), complete, self.unfinished)
+        return complete
+
+    def _complete(self, wanted: Pattern, pattern: str) -> Sequence[InboxFile]:
         every = self._walk(wanted)
         found = {name: file for name, file in every.items() if wanted.matches(name)}
         if self.done:
             found = {name: file for name, file in found.items() if not name.endswith(self.done)}
             self.unfinished = tuple(sorted(name for name in found if name + self.done not in every))
-            complete: Sequence[InboxFile] = [file for name, file in found.items() if name + self.done in every]
-        else:
-            complete = self._rested(wanted, pattern, list(found.values()))
-        return sorted(complete, key=lambda f: f.name)
+            return [file for name, file in found.items() if name + self.done in every]
+        return self._rested(wanted, pattern, list(found.values()))
 
     def read(self, file: InboxFile) -> bytes:
         if file.size > self.max_file:

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from headrace.errors import ConflictError
+from headrace.errors import ConflictError, OutOfReachError
 from headrace.flow.control import POINTER, epoch_of, generation_of, made_pointer, pointer_of, reached
 from headrace.flow.lanes import lanes_of
 from headrace.flow.refine import kept
@@ -110,7 +110,13 @@ class Worker:
         self.register()
         try:
             while not stopped():
-                arrivals()
+                try:
+                    arrivals()
+                except OutOfReachError as error:
+                    if until_caught_up:
+                        raise
+                    # What has landed is counted all the same; then it is asked again.
+                    self.observer.alarm(str(error))
                 self.follow()
                 new = self.step(0.0 if until_caught_up else pause)
                 counted += new

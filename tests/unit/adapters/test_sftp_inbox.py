@@ -165,6 +165,33 @@ def test_what_was_seen_resting_is_not_watched_again_and_old_files_never(sftp: se
     assert waits == [5.0]
 
 
+def test_a_stream_does_not_ask_all_the_time(sftp: services.Sftp) -> None:
+    clock = [1000.0]
+    inbox = inbox_at(sftp, poll=5.0, done=".done", now=lambda: clock[0])
+    put(sftp, "a.csv")
+    assert (names(inbox), inbox.unfinished) == ([], ("a.csv",))
+    put(sftp, "a.csv.done")
+    clock[0] += 4.9
+    assert (names(inbox), inbox.unfinished) == ([], ("a.csv",))
+    assert names(inbox, "?.csv") == ["a.csv"], "that was not asked yet"
+    clock[0] += 0.1
+    assert (names(inbox), inbox.unfinished) == (["a.csv"], ())
+
+
+def test_an_inbox_that_nobody_holds_ends_its_thread(sftp: services.Sftp) -> None:
+    put(sftp, "a.csv")
+    threads = []
+    for _ in range(20):  # the last reference may go away in its own thread
+        inbox = inbox_at(sftp)
+        inbox.list("*")
+        threads.append(inbox.connection._thread)
+        del inbox
+    for thread in threads:
+        assert thread is not None
+        thread.join(10)
+        assert not thread.is_alive()
+
+
 def test_a_name_that_becomes_final_is_read_and_not_before(sftp: services.Sftp) -> None:
     inbox = inbox_at(sftp)
     part = put(sftp, "a.csv.part", b"half")
