@@ -471,7 +471,7 @@ class Broker(Server):
         """Begins to lay out an empty data folder; None where there is one already."""
         if (self.folder / "data" / "meta.properties").exists():
             return None
-        tool = ["kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config"]
+        tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "--config"]  # an id may begin with -
         command = self.java("48m", *tool, str(self.folder / "server.properties"))
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
