@@ -34,7 +34,7 @@ except ImportError:
     raise MissingExtraError("kafka", "a log in Kafka (kafka.brokers)", "confluent-kafka") from None
 
 Of = TypeVar("Of")
-BATCH = 20_000
+BATCH = 100_000
 """Messages that are taken from the client at a time."""
 READ = 200_000
 """Messages that one ``read`` gives at most."""
@@ -450,27 +450,40 @@ def murmur2(data: bytes) -> int:
 
 def _table(source: Source, messages: Sequence[Message]) -> pa.Table:
     """Messages as ``landing_sql`` reads them."""
-    columns: dict[str, list[Any]] = {name: [] for name in ("_file", "_sha256", "_row", "_error", "_bytes", "_line")}
-    offsets = []
-    elsewhere = f"kafka:{source.topic}"
-    for message in messages:
-        offset, value, sent = message.offset(), message.value() or b"", message.headers()
-        headers = dict(sent) if sent else {}
-        offsets.append(offset)
-        columns["_file"].append(_text(headers["file"]) if "file" in headers else elsewhere)
-        columns["_sha256"].append(_text(headers.get("sha256", b"")))
-        columns["_row"].append(int(_text(headers["row"])) if "row" in headers else offset)
-        error = _text(headers["error"]) if "error" in headers else None
-        try:
-            line = value.decode() if error is None else None
-        except UnicodeDecodeError:
-            line, error = None, "not UTF-8"
-        columns["_error"].append(error)
-        columns["_bytes"].append(value if error is not None else None)
-        columns["_line"].append(line)
+    sent = [message.headers() for message in messages]
+    offsets = pa.array([message.offset() for message in messages], pa.int64())
+    if not any(sent):
+        # Messages that others produce, which are plain in nearly every case: column by column, not one by one.
+        with contextlib.suppress(pa.ArrowInvalid):  # some are not UTF-8
+            lines = pa.array([message.value() for message in messages], pa.binary()).cast(pa.string())
+            text = pa.repeat(pa.scalar("", pa.string()), len(messages))
+            file = pa.repeat(pa.scalar(f"kafka:{source.topic}", pa.string()), len(messages))
+            error, raw = pa.nulls(len(messages), pa.string()), pa.nulls(len(messages), pa.binary())
+            return pa.table([file, text, offsets, error, raw, lines, offsets], [*_COLUMNS, "_offset"])
+    columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
+    for message, given in zip(messages, sent, strict=True):
+        row = _row(source, message, dict(given or []))
+        for name, value in zip(_COLUMNS, row, strict=True):
+            columns[name].append(value)
     types = {"_row": pa.int64(), "_bytes": pa.binary()}
-    table = {name: pa.array(values, types.get(name, pa.string())) for name, values in columns.items()}
-    return pa.table({**table, "_offset": pa.array(offsets, pa.int64())})
+    return pa.table({n: pa.array(v, types.get(n, pa.string())) for n, v in columns.items()} | {"_offset": offsets})
+
+
+_COLUMNS = ("_file", "_sha256", "_row", "_error", "_bytes", "_line")
+
+
+def _row(source: Source, message: Message, headers: dict[str, Any]) -> tuple[Any, ...]:
+    value = message.value() or b""
+    file = _text(headers["file"]) if "file" in headers else f"kafka:{source.topic}"
+    row = int(_text(headers["row"])) if "row" in headers else message.offset()
+    error = _text(headers["error"]) if "error" in headers else None
+    line = None
+    if error is None:
+        try:
+            line = value.decode()
+        except UnicodeDecodeError:
+            error = "not UTF-8"
+    return file, _text(headers.get("sha256", b"")), row, error, value if error is not None else None, line
 
 
 def _text(value: bytes | str | None) -> str:

@@ -27,7 +27,7 @@ from headrace.seam.ranges import start_of
 from headrace.sql.gold import merged_sql, parts_columns, rollup_sql
 from headrace.sql.judge import bronze_columns, judge_sql, literal, repeats_sql, silver_columns
 
-MICRO_BATCH = 20_000
+MICRO_BATCH = 100_000
 """Records that are aggregated and written at a time, at most."""
 ENDLESS = 1 << 62
 
@@ -172,7 +172,7 @@ class Worker:
             files[name] = snapshot.files if snapshot is not None else ()
         facts = [s for s in self.project.sources.values() if s.role == "fact"]
         for source in facts:
-            self.engine.keep(_micro(source), self.nothing(silver_columns(source)))
+            self.engine.define(_micro(source), self.nothing(silver_columns(source)))
         ends = dict.fromkeys(self.project.sources, ENDLESS)
         judged = {source.name: _micro(source) for source in facts}
         relations = Relations(self.project, self.lake, self.engine, ends, {}, files, judged)
@@ -212,7 +212,7 @@ class Worker:
                 break
             self.judge(lane, arrival.relation, before, arrival.end)
             before = arrival.end
-        self.engine.keep(_micro(source), self.nothing(silver_columns(source)))
+        self.engine.define(_micro(source), self.nothing(silver_columns(source)))
         return position
 
     def earlier(self, lane: Lane, first: int, end: int) -> Arrival:
@@ -251,7 +251,7 @@ class Worker:
             self.judge(lane, arrival.relation, lane.position, end)
             for mart in self.marts[lane.source.name]:
                 self.count(lane, mart, end)
-            self.engine.keep(_micro(lane.source), self.nothing(silver_columns(lane.source)))
+            self.engine.define(_micro(lane.source), self.nothing(silver_columns(lane.source)))
             lane.position = end
             if end > lane.acknowledged:
                 self.store.raise_control(epochs.progress_name(self.epoch.number, lane.name), end, lane.as_of)
@@ -278,7 +278,8 @@ class Worker:
         self.engine.keep("_again", f"SELECT _offset FROM (SELECT _offset, {before} AS _before FROM ({alike})) "
                                    f"WHERE _offset >= {first} AND _offset - _before <= {source.horizon}")  # fmt: skip
         verdict = "CASE WHEN _offset IN (SELECT _offset FROM _again) THEN 'duplicate' ELSE _verdict END AS _verdict"
-        self.engine.keep(_micro(source), f"SELECT * REPLACE ({verdict}) FROM _judged")
+        again = self.engine.rows("SELECT count(*) FROM _again")[0][0]
+        self.engine.define(_micro(source), f"SELECT *{f' REPLACE ({verdict})' if again else ''} FROM _judged")
         self.engine.add(lane.ids, "SELECT * FROM _passing")
         if source.event_time is not None:
             newest = f"SELECT max(CAST({source.event_time} AS TIMESTAMP)) FROM {source.name}"
