@@ -209,7 +209,9 @@ def fact_lanes(project: LoadedProject, name: str) -> set[str]:
     if name in project.datasets or name in project.marts:
         read = project.datasets.get(name) or project.marts[name]
         return {lane for i in read.inputs if i not in project.pins for lane in fact_lanes(project, i)}
-    names = list(project.sources) if name == VERDICTS else [name if name in project.sources else name.removesuffix(JUDGED)]
+    names = (
+        list(project.sources) if name == VERDICTS else [name if name in project.sources else name.removesuffix(JUDGED)]
+    )
     return {n for n in names if project.sources[n].role == "fact"}
 
 

@@ -22,12 +22,13 @@ from headrace.model.mart import Mart
 from headrace.model.project import LoadedProject
 from headrace.model.run import Run, Step
 from headrace.model.serving import ServingTable
+from headrace.model.source import Source
 from headrace.ports import Engine, Inbox, Lake, Observer, Store
 from headrace.seam import epoch as epochs
 from headrace.seam import generation as generations
 from headrace.seam import pointer as pointers
 from headrace.seam.epoch import Epoch
-from headrace.seam.generation import Generation, TableState
+from headrace.seam.generation import Generation, MartState, TableState
 from headrace.seam.pointer import Pointer
 from headrace.seam.ranges import aligned_cut
 
@@ -131,6 +132,39 @@ class Batch:
         """Computes and writes the generation that the pointer calls next, then moves the pointer to it. ``references``
         are the versions of their silver that the relations read."""
         number = pointer.highest
+        marts, states = self.fill(run, number, current, relations, tables, full=full, refit=refit)
+        as_of = self.as_of(relations, current)
+        epoch = self.open_epoch(number, relations, references) if pointer.opens else current.epoch
+        pins = {name: self.project.marts[name].hash for name in self.project.pins}
+        now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        generation = Generation(
+            number,
+            dict(relations.end),
+            marts,
+            states,
+            as_of,
+            dict(relations.contracts),
+            pins,
+            now,
+            epoch,
+        )
+        self.store.set_control(generations.control_name(number), generation.text())
+        pointer = self.move(pointer, pointers.publish(pointer, number))
+        run.generation = number
+        self.sweep(pointer, current, tables)
+
+    def fill(
+        self,
+        run: Run,
+        number: int,
+        current: Generation,
+        relations: Relations,
+        tables: list[ServingTable],
+        *,
+        full: bool,
+        refit: bool,
+    ) -> tuple[dict[str, MartState], dict[str, TableState]]:
+        """Computes the marts and writes the rows of a generation, on what the one that answers has recorded."""
         relations.define()
         marts: dict[str, Aggregated] = {}
         known: dict[str, str] = {}
@@ -163,25 +197,7 @@ class Batch:
                 table, number, relations, self.lake, self.engine, self.store, self.observer, before, marts, known
             )
             _note(run, step)
-        as_of = self.as_of(relations, current)
-        epoch = self.open_epoch(number, relations, references) if pointer.opens else current.epoch
-        pins = {name: self.project.marts[name].hash for name in self.project.pins}
-        now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-        generation = Generation(
-            number,
-            dict(relations.end),
-            {n: m.state for n, m in marts.items()},
-            states,
-            as_of,
-            dict(relations.contracts),
-            pins,
-            now,
-            epoch,
-        )
-        self.store.set_control(generations.control_name(number), generation.text())
-        pointer = self.move(pointer, pointers.publish(pointer, number))
-        run.generation = number
-        self.sweep(pointer, current, tables)
+        return {name: mart.state for name, mart in marts.items()}, states
 
     def pinned(self, mart: Mart, current: Generation) -> Aggregated | None:
         """A pinned yardstick as it was fitted; None where it is to be fitted (anew): not pinned, never was, or edited."""
@@ -209,11 +225,14 @@ class Batch:
         """Records the epoch that begins with this generation, at its cut."""
         facts = [s for s in self.project.sources.values() if s.role == "fact"]
         origins = {source.name: relations.end[source.name] for source in facts if source.name in relations.end}
-        landed = manifest.load(self.lake, self.engine)
-        voids = {source.name: voids_of(source, self.lake, self.engine, landed) for source in facts}
-        epoch = Epoch(number, self.range_size, code_of(self.project), origins, references, voids)
+        epoch = Epoch(number, self.range_size, code_of(self.project), origins, references, self.voids(facts))
         self.store.set_control(epochs.control_name(number), epoch.text())
         return number
+
+    def voids(self, facts: Iterable[Source]) -> dict[str, list[tuple[int, int]]]:
+        """By source, the records that count no more."""
+        landed = manifest.load(self.lake, self.engine)
+        return {source.name: voids_of(source, self.lake, self.engine, landed) for source in facts}
 
     def sweep(self, pointer: Pointer, predecessor: Generation, tables: Iterable[ServingTable]) -> None:
         """Removes the speed rows that neither this generation nor its predecessor adds to (Batch run, 5)."""

@@ -5,24 +5,19 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from headrace.errors import ConflictError
-from headrace.flow.control import POINTER, epoch_of, generation_of, made_pointer, pointer_of, reached
 from headrace.flow.refine import judging
 from headrace.flow.relations import VERDICTS, Relations, fact_lanes
+from headrace.flow.worker import Lane, Row, Steps
 from headrace.model.mart import Mart
 from headrace.model.project import LoadedProject
 from headrace.model.serving import ServingTable
 from headrace.model.source import Source
 from headrace.ports import Engine, Lake, Observer, Store
-from headrace.seam import epoch as epochs
-from headrace.seam import pointer as pointers
 from headrace.seam.epoch import Epoch
 from headrace.seam.generation import EMPTY, Generation
-from headrace.seam.pointer import Pointer
 from headrace.sql.gold import merged_sql, parts_columns, rollup_sql
 from headrace.sql.judge import bronze_columns, judge_sql, repeats_sql, silver_columns
 
@@ -60,19 +55,7 @@ def code_of(project: LoadedProject) -> str:
 
 
 @dataclass(slots=True)
-class Lane:
-    """Where a worker is in a lane: the open range begins at ``start``; all before ``position`` is counted."""
-
-    source: Source
-    start: int
-    position: int
-    acknowledged: int
-    """Up to here an earlier worker had written everything: what is counted again need not be written again."""
-    as_of: str = ""
-
-
-@dataclass(slots=True)
-class Worker:
+class Worker(Steps):
     """One worker for all lanes of a project, whose log is its bronze tables."""
 
     project: LoadedProject
@@ -87,64 +70,13 @@ class Worker:
     marts: dict[str, list[Mart]] = field(default_factory=dict)
     """By lane, the marts that its records count in."""
 
-    def run(self, arrivals: Callable[[], object], *, until_caught_up: bool, stopped: Callable[[], bool], pause: float = 0.2) -> int:  # fmt: skip
-        """Counts what is there and what comes, until ``stopped``; gives the number of records that were counted.
-
-        ``arrivals`` lands what has arrived. Raises ConflictError HR0410 where the epoch belongs to other code, and
-        HR0409 where a run is opening an epoch just now.
-        """
-        counted = 0
-        self.register()
-        try:
-            while not stopped():
-                arrivals()
-                self.follow()
-                new = sum(self.advance(lane) for lane in list(self.lanes.values()))
-                counted += new
-                if not new and until_caught_up:
-                    break
-                if not new:
-                    time.sleep(pause)
-        finally:
-            self.move(lambda pointer: pointers.deregister(pointer, self.name))
-        return counted
-
-    # The pointer
-
-    def move(self, change: Callable[[Pointer], Pointer]) -> None:
-        while True:
-            old = made_pointer(self.store)
-            new = change(old)
-            if new == old or self.store.compare_and_set(POINTER, old.text(), new.text()):
-                return
-
-    def register(self) -> None:
-        self.move(
-            lambda pointer: pointers.register(pointer, self.name, generation_of(self.store, pointer.generation).epoch)
-        )
-
-    def follow(self) -> None:
-        """Goes where the pointer's epoch is, to its checkpoints, else to its origins (Worker, 1 and 2)."""
-        pointer = pointer_of(self.store)
-        if self.epoch is not None and pointer.generation == self.generation.number:
-            return
-        self.generation = generation_of(self.store, pointer.generation)
-        if self.epoch is not None and self.epoch.number == self.generation.epoch:
-            return
-        epoch = epoch_of(self.store, self.generation.epoch)
-        if epoch.code != code_of(self.project):
-            raise ConflictError(
-                "HR0410", "what is published was computed by other code than this worker's", help="headrace run"
-            )
-        self.epoch = epoch
-        if epoch.number not in pointer.streamed or self.name not in pointer.workers:
-            self.move(lambda p: pointers.register(p, self.name, epoch.number))
-        self.open(epoch)
+    def code(self) -> str:
+        return code_of(self.project)
 
     # An epoch
 
-    def open(self, epoch: Epoch) -> None:
-        """Makes the epoch's relations readable, and every lane ready at its checkpoint."""
+    def prepare(self, epoch: Epoch) -> list[str]:
+        """Makes the epoch's relations readable."""
         ends = dict.fromkeys(self.project.sources, ENDLESS)
         files: dict[str, tuple[str, ...]] = {}
         for name, version in epoch.references.items():
@@ -166,14 +98,7 @@ class Worker:
                 continue
             for lane in relations.lanes(mart.name):
                 self.marts.setdefault(lane, []).append(mart)
-        self.lanes = {}
-        for source in facts:
-            if source.name in self.marts:
-                checkpoint, _ = reached(self.store, epochs.checkpoint_name(epoch.number, source.name))
-                written, as_of = reached(self.store, epochs.progress_name(epoch.number, source.name))
-                start = max(checkpoint, epoch.origin(source.name))
-                self.lanes[source.name] = Lane(source, start, start, max(written, start), as_of)
-                self.open_range(source.name)
+        return [source.name for source in facts if source.name in self.marts]
 
     def open_range(self, lane: str) -> None:
         for mart in self.marts[lane]:
@@ -184,32 +109,28 @@ class Worker:
 
     # A micro-batch
 
-    def advance(self, lane: Lane) -> int:
-        """Counts the next records of a lane; gives how many there were."""
-        assert self.epoch is not None
-        bronze = self.lake.snapshot(f"bronze/{lane.source.name}")
-        landed = (bronze.transaction(lane.source.name) or 0) if bronze is not None else 0
-        end = min(landed, lane.position + MICRO_BATCH, lane.start + self.epoch.size)
-        if bronze is None or end <= lane.position:
-            return 0
-        self.judge(lane, self.engine.scan(bronze.files, bronze_columns(lane.source), grown=True), end)
-        for mart in self.marts[lane.source.name]:
-            self.count(lane, mart, end)
-        self.engine.keep(_micro(lane.source), self.nothing(silver_columns(lane.source)))
-        count, lane.position = end - lane.position, end
-        if end > lane.acknowledged:
-            progress = epochs.progress_name(self.epoch.number, lane.source.name)
-            self.store.raise_control(progress, end, lane.as_of)
-        if end == lane.start + self.epoch.size:
-            self.store.raise_control(epochs.checkpoint_name(self.epoch.number, lane.source.name), end)
-            lane.start = end
-            self.open_range(lane.source.name)
-        return count
+    def ready(self, lane: Lane) -> int:
+        bronze = self.lake.snapshot(f"bronze/{lane.name}")
+        landed = (bronze.transaction(lane.name) or 0) if bronze is not None else 0
+        return min(landed, lane.position + MICRO_BATCH)
 
-    def judge(self, lane: Lane, scan: str, end: int) -> None:
+    def count(self, lane: Lane, end: int) -> None:
+        source = self.project.sources[lane.name]
+        self.judge(lane, source, end)
+        for mart in self.marts[lane.name]:
+            so_far, batch = _range(mart, lane.name), _batch(mart)
+            self.engine.keep(batch, mart.parts_sql)
+            self.engine.define(f"{mart.name}__parts", f"SELECT * FROM {batch}")  # for marts that merge this one's
+            both = f"(SELECT * FROM {so_far} UNION ALL BY NAME SELECT * FROM {batch})"
+            self.engine.keep(so_far, merged_sql(mart, both))
+        self.engine.keep(_micro(source), self.nothing(silver_columns(source)))
+
+    def judge(self, lane: Lane, source: Source, end: int) -> None:
         """Judges records [position, end) by contract, rules, and the ids of the horizon before them."""
-        source = lane.source
+        bronze = self.lake.snapshot(f"bronze/{lane.name}")
         assert self.epoch is not None
+        assert bronze is not None
+        scan = self.engine.scan(bronze.files, bronze_columns(source), grown=True)
         voids = [(first, last) for first, last in self.epoch.voids.get(source.name, ())]
         self.engine.keep(_micro(source), judging(source, scan, lane.position, end, voids, self.engine))
         if source.event_time is not None:
@@ -219,26 +140,25 @@ class Worker:
             )[0][0]
             lane.as_of = str(value).replace(" ", "T") + "Z" if value is not None else ""
 
-    def count(self, lane: Lane, mart: Mart, end: int) -> None:
-        """Adds the micro-batch to the range's parts, and writes the rows that it touches."""
-        assert self.epoch is not None
-        so_far, batch = _range(mart, lane.source.name), f"{mart.name}__batch"
-        self.engine.keep(batch, mart.parts_sql)
-        self.engine.define(f"{mart.name}__parts", f"SELECT * FROM {batch}")  # for marts that merge this one's
-        self.engine.keep(so_far, merged_sql(mart, f"(SELECT * FROM {so_far} UNION ALL BY NAME SELECT * FROM {batch})"))
-        if end <= lane.acknowledged:
-            return
-        for table in tables_of(self.project, mart):
-            key = ", ".join(c.name for c in table.key)
-            touched = (
-                f"SELECT r.* FROM {so_far} AS r SEMI JOIN {batch} USING ({key})" if key else f"SELECT * FROM {so_far}"
-            )
-            rows = self.engine.rows(rollup_sql(table, f"({touched})"))
-            self.store.put_speed(table, self.epoch.number, lane.source.name, lane.start, end, rows)
+    def touched(self, lane: Lane) -> Iterator[tuple[ServingTable, list[Row]]]:
+        for mart in self.marts[lane.name]:
+            so_far, batch = _range(mart, lane.name), _batch(mart)
+            for table in tables_of(self.project, mart):
+                key = ", ".join(c.name for c in table.key)
+                touched = (
+                    f"SELECT r.* FROM {so_far} AS r SEMI JOIN {batch} USING ({key})"
+                    if key
+                    else f"SELECT * FROM {so_far}"
+                )
+                yield table, self.engine.rows(rollup_sql(table, f"({touched})"))
 
 
 def _micro(source: Source) -> str:
     return f"{source.name}__micro"
+
+
+def _batch(mart: Mart) -> str:
+    return f"{mart.name}__batch"
 
 
 def _range(mart: Mart, lane: str) -> str:
