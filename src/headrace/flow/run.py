@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from headrace.errors import ConflictError, HeadraceError
 from headrace.flow import manifest
 from headrace.flow.aggregate import Aggregated, aggregate
-from headrace.flow.control import POINTER, epoch_of, generation_of, made_pointer
+from headrace.flow.control import POINTER, epoch_of, generation_of, made_pointer, reached
 from headrace.flow.land import land, recover
 from headrace.flow.publish import publish
 from headrace.flow.refine import CONTRACT, refine, voids_of
@@ -100,7 +100,15 @@ class Batch:
                 "HR0410", "a stream counts with other code", help="stop it, or: headrace run --take-over"
             )
         versions = dict(streamed.references) if streamed is not None else self.references()
-        relations = Relations(self.project, self.lake, self.engine, *self.silver(current, streamed, versions))
+        silver = self.silver(current, streamed, versions)
+        if streamed is None and self.is_behind(pointer, current, silver[0]):
+            # A stream that was stopped, or is dead, has counted what is not here yet: answers must not go back.
+            streamed = epoch_of(self.store, current.epoch)
+            if refit or streamed.code != code_of(self.project):
+                raise ConflictError("HR0410", "a stream with other code has counted more than has landed", help="headrace run")  # fmt: skip
+            versions = dict(streamed.references)
+            silver = self.silver(current, streamed, versions)
+        relations = Relations(self.project, self.lake, self.engine, *silver)
         tables = serving_tables(self.project)
         if not full and not refit and self.is_current(current, relations, tables):
             return
@@ -108,6 +116,10 @@ class Batch:
         pointer = self.move(pointer, pointers.begin(pointer, opens=streamed is None))
         self.wrote = False
         try:
+            if pointer.opens and self.is_behind(pointer, current, relations.end):
+                raise ConflictError(
+                    "HR0404", "a stream came and counted more than this run has seen", help="headrace run"
+                )
             self.build(run, pointer, current, relations, tables, versions, full=full, refit=refit)
         except BaseException:
             # Given up at once, so that rollback is possible where no row was written; a killed run, or one that cannot
@@ -116,6 +128,18 @@ class Batch:
                 given_up = pointers.give_up(pointer, pointer.highest, wrote=self.wrote)
                 self.store.compare_and_set(POINTER, pointer.text(), given_up.text())
             raise
+
+    def is_behind(self, pointer: Pointer, current: Generation, end: Mapping[str, int]) -> bool:
+        """Whether the stream has counted, in the epoch that answers, what lies beyond the ``end`` of a lane. Where it has,
+        a new epoch that began there would count less than the answers that were given (Batch run, 2)."""
+        if current.epoch not in pointer.streamed:
+            return False
+        names = (epochs.progress_name, epochs.attempted_name)
+        return any(
+            reached(self.store, name(current.epoch, lane))[0] > end.get(lane, 0)
+            for lane in sorted(lanes_of(self.project))
+            for name in names
+        )
 
     def build(
         self,

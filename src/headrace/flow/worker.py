@@ -32,6 +32,8 @@ class Lane:
     acknowledged: int
     """Up to here an earlier worker had written everything: what is counted again need not be written again."""
     as_of: str = ""
+    attempted: int = 0
+    """Up to here rows may have been written, acknowledged or not."""
 
 
 class Steps(ABC):
@@ -86,8 +88,16 @@ class Steps(ABC):
                 if not new:
                     time.sleep(pause)
         finally:
-            self.move(lambda pointer: pointers.deregister(pointer, self.name))
+            self.leave()
         return counted
+
+    def leave(self) -> None:
+        """Deregisters. Rows that were not acknowledged may have been read all the same: how far they reach is said
+        first, so that no run opens an epoch below it. Where not even that can be said, the worker stays registered."""
+        for lane in self.lanes.values():
+            if self.epoch is not None and lane.attempted > lane.position:
+                self.store.raise_control(epochs.attempted_name(self.epoch.number, lane.name), lane.attempted)
+        self.move(lambda pointer: pointers.deregister(pointer, self.name))
 
     # The pointer
 
@@ -141,6 +151,7 @@ class Steps(ABC):
             return 0
         self.count(lane, end)
         if end > lane.acknowledged:
+            lane.attempted = end
             for table, rows in self.touched(lane):
                 self.store.put_speed(table, self.epoch.number, lane.name, lane.start, end, rows)
             self.store.raise_control(epochs.progress_name(self.epoch.number, lane.name), end, lane.as_of)
