@@ -114,7 +114,7 @@ class App:
     def stream(self, observer: Observer, *, until_caught_up: bool, stopped: Callable[[], bool]) -> int:
         """Lands what arrives and counts it at once, until ``stopped``; gives the number of records. What has never been
         published is published first."""
-        from headrace.errors import NotReadyError
+        from headrace.errors import NotReadyError, OutOfReachError
         from headrace.flow.stream import Worker
         from headrace.model.run import Run
 
@@ -125,7 +125,17 @@ class App:
         batch = self.batch(observer)
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         worker = Worker(self.project, self.log, self.lake, self.engine, self.store, observer, name)
-        return worker.run(lambda: batch.land(Run("")), until_caught_up=until_caught_up, stopped=stopped)
+
+        def arrivals() -> None:
+            try:
+                batch.land(Run(""))
+            except OutOfReachError as error:
+                if until_caught_up:
+                    raise
+                # What has landed is counted all the same; then it is asked again.
+                observer.alarm(str(error))
+
+        return worker.run(arrivals, until_caught_up=until_caught_up, stopped=stopped)
 
     def land(self, observer: Observer, *, accept_gaps: bool = False) -> Run:
         """Lands what the inbox has, and copies what the log has to bronze; nothing is counted yet."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from headrace.errors import ConflictError, HeadraceError
 from headrace.flow import manifest
 from headrace.flow.aggregate import Aggregated, aggregate
-from headrace.flow.control import POINTER, epoch_of, generation_of, made_pointer
+from headrace.flow.control import POINTER, epoch_of, generation_of, made_pointer, reached
 from headrace.flow.land import copy, land, recover
 from headrace.flow.lanes import ends, lanes_of
 from headrace.flow.lanes import streamed as stream_lanes
@@ -24,13 +24,13 @@ from headrace.model.mart import Mart
 from headrace.model.project import LoadedProject
 from headrace.model.run import Run, Step
 from headrace.model.serving import ServingTable
-from headrace.model.source import source_of
+from headrace.model.source import Source, source_of
 from headrace.ports import Engine, Inbox, Lake, Log, Observer, Store
 from headrace.seam import epoch as epochs
 from headrace.seam import generation as generations
 from headrace.seam import pointer as pointers
 from headrace.seam.epoch import Epoch
-from headrace.seam.generation import Generation, TableState, instant, moment_order
+from headrace.seam.generation import Generation, MartState, TableState, instant, moment_order
 from headrace.seam.pointer import Pointer
 from headrace.seam.ranges import aligned_cut
 from headrace.sql.lanes import within
@@ -115,7 +115,15 @@ class Batch:
                 "HR0410", "a stream counts with other code", help="stop it, or: headrace run --take-over"
             )
         versions = dict(streamed.references) if streamed is not None else self.references()
-        relations = Relations(self.project, self.lake, self.engine, *self.silver(current, streamed, versions))
+        silver = self.silver(current, streamed, versions)
+        if streamed is None and self.is_behind(pointer, current, silver[0]):
+            # A stream that was stopped, or is dead, has counted what is not here yet: answers must not go back.
+            streamed = epoch_of(self.store, current.epoch)
+            if refit or streamed.code != code_of(self.project):
+                raise ConflictError("HR0410", "a stream with other code has counted more than has landed", help="headrace run")  # fmt: skip
+            versions = dict(streamed.references)
+            silver = self.silver(current, streamed, versions)
+        relations = Relations(self.project, self.lake, self.engine, *silver)
         tables = serving_tables(self.project)
         if not full and not refit and self.is_current(current, relations, tables):
             return
@@ -123,6 +131,10 @@ class Batch:
         pointer = self.move(pointer, pointers.begin(pointer, opens=streamed is None))
         self.wrote = False
         try:
+            if pointer.opens and self.is_behind(pointer, current, relations.end):
+                raise ConflictError(
+                    "HR0404", "a stream came and counted more than this run has seen", help="headrace run"
+                )
             self.build(run, pointer, current, relations, tables, versions, full=full, refit=refit)
         except BaseException:
             # Given up at once, so that rollback is possible where no row was written; a killed run, or one that cannot
@@ -131,6 +143,23 @@ class Batch:
                 given_up = pointers.give_up(pointer, pointer.highest, wrote=self.wrote)
                 self.store.compare_and_set(POINTER, pointer.text(), given_up.text())
             raise
+
+    def is_behind(self, pointer: Pointer, current: Generation, end: Mapping[str, int]) -> bool:
+        """Whether the stream has counted, in the epoch that answers, what lies beyond the ``end`` of a lane. Where it has,
+        a new epoch that began there would count less than the answers that were given (Batch run, 2)."""
+        if current.epoch not in pointer.streamed:
+            return False
+        names = (epochs.progress_name, epochs.attempted_name)
+        return any(
+            reached(self.store, name(current.epoch, lane))[0] > end.get(lane, 0)
+            for lane in sorted(self.streamed_lanes())
+            for name in names
+        )
+
+    def streamed_lanes(self) -> set[str]:
+        """The lanes that stream workers count."""
+        sources = (self.project.sources[name] for name in streamed_sources(self.project))
+        return {lane for s in sources for lane in stream_lanes(lanes_of(s, self.lake, self.engine))}
 
     def build(
         self,
@@ -147,6 +176,39 @@ class Batch:
         """Computes and writes the generation that the pointer calls next, then moves the pointer to it. ``references``
         are the versions of their silver that the relations read."""
         number = pointer.highest
+        marts, states = self.fill(run, number, current, relations, tables, full=full, refit=refit)
+        as_of = self.as_of(relations, current)
+        epoch = self.open_epoch(number, relations, references) if pointer.opens else current.epoch
+        pins = {name: self.project.marts[name].hash for name in self.project.pins}
+        now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        generation = Generation(
+            number,
+            dict(relations.end),
+            marts,
+            states,
+            as_of,
+            dict(relations.contracts),
+            pins,
+            now,
+            epoch,
+        )
+        self.store.set_control(generations.control_name(number), generation.text())
+        pointer = self.move(pointer, pointers.publish(pointer, number))
+        run.generation = number
+        self.sweep(pointer, current, tables)
+
+    def fill(
+        self,
+        run: Run,
+        number: int,
+        current: Generation,
+        relations: Relations,
+        tables: list[ServingTable],
+        *,
+        full: bool,
+        refit: bool,
+    ) -> tuple[dict[str, MartState], dict[str, TableState]]:
+        """Computes the marts and writes the rows of a generation, on what the one that answers has recorded."""
         relations.define()
         marts: dict[str, Aggregated] = {}
         known: dict[str, str] = {}
@@ -179,25 +241,7 @@ class Batch:
                 table, number, relations, self.lake, self.engine, self.store, self.observer, before, marts, known
             )
             _note(run, step)
-        as_of = self.as_of(relations, current)
-        epoch = self.open_epoch(number, relations, references) if pointer.opens else current.epoch
-        pins = {name: self.project.marts[name].hash for name in self.project.pins}
-        now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-        generation = Generation(
-            number,
-            dict(relations.end),
-            {n: m.state for n, m in marts.items()},
-            states,
-            as_of,
-            dict(relations.contracts),
-            pins,
-            now,
-            epoch,
-        )
-        self.store.set_control(generations.control_name(number), generation.text())
-        pointer = self.move(pointer, pointers.publish(pointer, number))
-        run.generation = number
-        self.sweep(pointer, current, tables)
+        return {name: mart.state for name, mart in marts.items()}, states
 
     def pinned(self, mart: Mart, current: Generation) -> Aggregated | None:
         """A pinned yardstick as it was fitted; None where it is to be fitted (anew): not pinned, never was, or edited."""
@@ -225,13 +269,18 @@ class Batch:
         """Records the epoch that begins with this generation, at its cut."""
         facts = {name: source for name, source in self.project.sources.items() if source.role == "fact"}
         origins = {lane: end for lane, end in relations.end.items() if source_of(lane) in facts}
-        landed = manifest.load(self.lake, self.engine)
-        voids: dict[str, Sequence[Sequence[int]]] = {}
-        for source in facts.values():
-            voids |= voids_of(source, self.lake, self.engine, landed)
+        voids = self.voids(facts.values())
         epoch = Epoch(number, self.range_size, code_of(self.project), origins, references, voids)
         self.store.set_control(epochs.control_name(number), epoch.text())
         return number
+
+    def voids(self, facts: Iterable[Source]) -> dict[str, Sequence[Sequence[int]]]:
+        """By lane, the records that count no more."""
+        landed = manifest.load(self.lake, self.engine)
+        found: dict[str, Sequence[Sequence[int]]] = {}
+        for source in facts:
+            found |= voids_of(source, self.lake, self.engine, landed)
+        return found
 
     def sweep(self, pointer: Pointer, predecessor: Generation, tables: Iterable[ServingTable]) -> None:
         """Removes the speed rows that neither this generation nor its predecessor adds to (Batch run, 5)."""
