@@ -40,6 +40,7 @@ LIBRARIES = {
     "click": ["cli/*"],
     "deltalake": ["adapters/delta*"],
     "duckdb": ["adapters/duckdb*"],
+    "faker": ["projects/telecom/original*"],
     "jinja2": ["http/*"],
     "msgspec": ["http/*", "seam/*", "adapters/*", "cli/*"],
     "prometheus_client": ["ops/*"],

@@ -229,8 +229,10 @@ def last_prices(folder: Path) -> list[Row]:
     prices = Prices(folder)
     rows = []
     for pair, known in prices.known.items():
-        at = min(known, default=datetime.max)
-        while known and at < max(known) + OLDEST_PRICE:
+        if not known:
+            continue
+        at = min(known)
+        while at < max(known) + OLDEST_PRICE:
             found = prices.last(pair, at)
             if found is not None:
                 rows.append({"pair_name": pair, "day": at.date(), "hour": at, "priced_at": found[0], "mid": found[1]})

@@ -7,6 +7,7 @@ all files before it to be drawn. Another version of Faker may draw otherwise: se
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 import random
@@ -106,7 +107,7 @@ def _tick_file(hour: str) -> str:
 
 def _faker() -> Any:
     try:
-        import faker  # noqa: PLC0415  only this needs it
+        faker: Any = importlib.import_module("faker")
     except ModuleNotFoundError:
         raise ModuleNotFoundError("the original files need Faker: pip install 'headrace[original]'") from None
     if faker.VERSION != FAKER:

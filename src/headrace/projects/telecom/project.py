@@ -63,7 +63,9 @@ tariffs = project.reference(
         step BIGINT NOT NULL""",
 )  # fmt: skip
 # The marts divide by these two once, after adding up: a price for another unit would be wrong by its ratio.
-tariffs.rule("per = CASE category WHEN 'call' THEN 60 ELSE 1000000000 END", "calls are priced by 60 s, data by 10^9 bytes")
+tariffs.rule(
+    "per = CASE category WHEN 'call' THEN 60 ELSE 1000000000 END", "calls are priced by 60 s, data by 10^9 bytes"
+)
 tariffs.rule("category IN ('call', 'data')", "unknown category")
 tariffs.rule("price_zar >= 0 AND step >= 1", "negative price, or a step below 1")
 
@@ -86,7 +88,14 @@ project.page(
 project.page(
     "One subscriber",
     line("usage_1h", x="datetime", y="cost_zar", title="Cost by hour", unit="ZAR"),
-    bar("data_usage", x="start_time", y="total", by="usage_type", title="Usage by day: bytes, and seconds of calls", granularity="day"),
+    bar(
+        "data_usage",
+        x="start_time",
+        y="total",
+        by="usage_type",
+        title="Usage by day: bytes, and seconds of calls",
+        granularity="day",
+    ),
     table("usage_in_wak", title="Cost by hour, in ZAR and WAK"),
     msisdn="2712345678901",
 )
