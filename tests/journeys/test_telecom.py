@@ -213,7 +213,7 @@ def test_cost_in_wak_is_the_oracles(ran: App) -> None:
         found = ask(ran, "usage_in_wak", msisdn=msisdn, from_="2023-12-31", to="2025-01-01")
         assert [moment(r["hour"]) for r in found] == sorted(hours)
         zar, wak = Fraction(0), Fraction(0)
-        balances = ask(ran, "balance", msisdn=msisdn, until="2025-01-01", limit=1000)[::-1]
+        balances = ask(ran, "balance", msisdn=msisdn, to="2025-01-01", limit=1000)[::-1]
         for row, balance in zip(found, balances, strict=True):
             at = moment(row["hour"])
             wanted = prices.in_wak(at, hours[at])

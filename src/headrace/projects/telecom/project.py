@@ -76,8 +76,8 @@ project.page(
     number("summary", y="cost_zar", title="Cost of the day", unit="ZAR"),
     number("summary", y="sessions", title="Data sessions"),
     number("summary", y="calls", title="Calls"),
-    line("usage_hours", x="hour", y="bytes", by="kind", title="Bytes by hour", unit="bytes"),
-    line("usage_hours", x="hour", y="seconds", by="kind", title="Seconds of calls by hour", unit="s"),
+    line("usage_hours", x="hour", y="bytes", by="usage_type", title="Data by hour", unit="bytes", category="data"),
+    line("usage_hours", x="hour", y="seconds", by="usage_type", title="Calls by hour", unit="s", category="call"),
     bar("cost_hours", x="hour", y="cost_zar", by="category", title="Cost by hour", unit="ZAR"),
     bar("cost_hours", x="hour", y="cost_wak", by="category", title="Cost by hour in WAK", unit="WAK"),
     bar("data_types", x="data_type", y="bytes", title="Data by type", unit="bytes"),
@@ -88,14 +88,9 @@ project.page(
 project.page(
     "One subscriber",
     line("usage_1h", x="datetime", y="cost_zar", title="Cost by hour", unit="ZAR"),
-    bar(
-        "data_usage",
-        x="start_time",
-        y="total",
-        by="usage_type",
-        title="Usage by day: bytes, and seconds of calls",
-        granularity="day",
-    ),
+    bar("usage_types", x="day", y="cost_zar", by="kind", title="Cost by day and type", unit="ZAR"),
+    line("balance", x="hour", y="balance_zar", title="Balance", unit="ZAR", limit="1000"),
+    line("balance", x="hour", y="balance_wak", title="Balance in WAK", unit="WAK", limit="1000"),
     table("usage_in_wak", title="Cost by hour, in ZAR and WAK"),
     msisdn="2712345678901",
 )
