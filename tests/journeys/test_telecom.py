@@ -512,7 +512,10 @@ def share_of_the_first(rows: list[Row]) -> float:
 
 def test_sample_data_follows_its_knobs(tmp_path: Path) -> None:
     none = {"late": 0.0, "duplicates": 0.0, "corrupt": 0.0}
-    even, skewed = sampled(tmp_path / "even", skew=0.0, **none), sampled(tmp_path / "skewed", skew=1.5, **none)
+    even, skewed = (
+        sampled(tmp_path / "even", skew=0.0, **none),
+        sampled(tmp_path / "skewed", skew=1.5, roaming=1.0, **none),
+    )
     assert share_of_the_first(even) < 0.02
     assert share_of_the_first(skewed) > 0.2
     truth = json.loads((tmp_path / "even/landing/_truth/truth.json").read_text())
@@ -556,4 +559,4 @@ def test_the_original_ticks_are_what_their_contract_says() -> None:
     assert [t["pair_name"] for t in ticks[:2]] == ["MRVZAR", "WAKMRV"]
     assert all(1 <= t["bid_price"] <= 2 and round(t["bid_price"] + t["spread"], 4) == t["ask_price"] for t in ticks)
     last = moment(ticks[-1]["timestamp"])
-    assert timedelta(seconds=450) < last - datetime(2024, 1, 1) < timedelta(seconds=550)
+    assert timedelta(seconds=490) < last - datetime(2024, 1, 1) < timedelta(seconds=510)

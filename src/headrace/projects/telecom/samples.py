@@ -31,7 +31,7 @@ CALL_TYPES = {"voice": 80, "video": 20}
 # A subscriber stays where they are for so many hours, then may move.
 HOURS_AT_A_TOWER = 2
 # Hours since the start in which a pair has no tick.
-GAPS = {"MRVZAR": [0, 30, 31, 32, 33], "WAKMRV": [0, 31]}
+GAPS = {"MRVZAR": [0, 30, 31, 32, 33], "WAKMRV": [0, 31, 40]}
 
 
 def generate(
