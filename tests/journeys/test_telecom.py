@@ -373,7 +373,9 @@ def test_a_bucket_that_was_half_filled_is_filled(tmp_path: Path) -> None:
     (inbox(app) / "cdr_data_1.csv").write_text(header + first)
     app.run(Quiet())
     assert [r["events"] for r in ask(app, "totals")] == [1]
-    (inbox(app) / "cdr_data_2.csv").write_text(header + second + second.replace("01-01 10:", "01-01 09:"))
+    (inbox(app) / "cdr_data_2.csv").write_text(
+        header + second.replace("10:00:00", "10:14:59") + second.replace("10:00:00", "09:59:59")
+    )
     app.run(Quiet())
     assert [(r["start"].hour, r["events"]) for r in sorted(mart(app, "usage_15min"), key=lambda r: r["start"])] == [
         (9, 1),
