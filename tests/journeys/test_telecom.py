@@ -562,3 +562,16 @@ def test_the_original_ticks_are_what_their_contract_says() -> None:
     assert all(1 <= t["bid_price"] <= 2 and round(t["bid_price"] + t["spread"], 4) == t["ask_price"] for t in ticks)
     last = moment(ticks[-1]["timestamp"])
     assert timedelta(seconds=490) < last - datetime(2024, 1, 1) < timedelta(seconds=510)
+
+
+def test_the_original_files_are_written_whole(tmp_path: Path) -> None:
+    original = runpy.run_path(str(PROJECT / "original.py"))
+    inside = original["write"].__globals__
+    inside["TICKS"] = 7300
+    inside["cdr_files"] = lambda *, production: iter([(f"cdr_data_{production}.csv", "a\r\n")])
+    original["write"](tmp_path, production=True)
+    assert (tmp_path / "cdr_data_True.csv").read_bytes() == b"a\r\n"
+    files = ["tick-data_20240101_00.jsonl", "tick-data_20240101_01.jsonl"]
+    assert sorted(f.name for f in tmp_path.glob("*.jsonl")) == files
+    lines = [json.loads(line) for name in files for line in (tmp_path / name).read_text().splitlines()]
+    assert lines == list(original["ticks"]())
