@@ -1,4 +1,4 @@
--- CDR-1: hours of a subscriber: calls and seconds by type of call, sessions and bytes by type of data, totals and cost. The end
+-- A subscriber's hours: calls and seconds by type of call, sessions and bytes by type of data, totals and cost. The end
 -- is not included.
 SELECT date_trunc('hour', start) AS datetime,
        coalesce(sum(events) FILTER (WHERE category = 'call' AND usage_type = 'voice'), 0) AS voice_calls,

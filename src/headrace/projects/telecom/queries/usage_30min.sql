@@ -1,4 +1,4 @@
--- CDR-1: half hours of a subscriber: calls and seconds by type of call, sessions and bytes by type of data, totals and cost. The end
+-- A subscriber's half hours: calls and seconds by type of call, sessions and bytes by type of data, totals and cost. The end
 -- is not included.
 SELECT CASE WHEN extract(minute FROM start) < 30 THEN date_trunc('hour', start) ELSE date_trunc('hour', start) + INTERVAL '30 minutes' END AS datetime,
        coalesce(sum(events) FILTER (WHERE category = 'call' AND usage_type = 'voice'), 0) AS voice_calls,
