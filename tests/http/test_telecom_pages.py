@@ -49,4 +49,4 @@ def test_numbers_of_subscribers_are_for_those_who_log_in(telecom: Running) -> No
     assert telecom.get(f"{usage}&msisdn=unknown").json()["rows"] == []
     refused = telecom.get("/v1/queries/data_usage?start_time=soon&end_time=2024-01-02&msisdn=1")
     assert refused.status_code == 400
-    assert refused.json()["code"] == "HR0502"
+    assert refused.json()["type"] == "/docs/errors/HR0502"
