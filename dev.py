@@ -17,6 +17,12 @@ LOCKS = ROOT / "requirements"
 WINDOWS = os.name == "nt"
 PYTHON = VENV / ("Scripts/python.exe" if WINDOWS else "bin/python")
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# By mark of tests: the programs they need, one of each row, and the packages of Debian that bring them.
+NEEDS = {
+    "browser": ((CHROMIUM,), ("chromium",)),
+    "kafka": ((("java",), ("mvn",)), ("default-jre-headless", "maven")),
+    "sftp": ((("sshd", "/usr/sbin/sshd"),), ("openssh-server",)),
+}
 
 # For a Python that has no pip and cannot make one, as Debian's without python3-venv.
 PIP = ("pip-26.3-py3-none-any.whl", "f3b60b20ffaadd4415ed7957212a38ac63fa4c5fa375bd0f4a797777940fad13")
@@ -223,8 +229,7 @@ def test(args: list[str]) -> NoReturn:
     os.chdir(ROOT)
     if "--fast" in args:
         args = also_marked([arg for arg in args if arg != "--fast"], "not slow")
-    if not chromium():
-        install_chromium(python, args)
+    prepare(python, args)
     become(python, "-m", "pytest", *workers(args), *args)
 
 
@@ -248,21 +253,46 @@ def chromium() -> str | None:
     return next((path for name in CHROMIUM if (path := shutil.which(name))), None)
 
 
-def install_chromium(python: str, args: list[str]) -> None:
-    """Install Debian's Chromium, where we may and where a test of this run wants it."""
+def prepare(python: str, args: list[str]) -> None:
+    """Install what tests of this run need beyond Python, where we may; what is missing then skips them and says why."""
     import subprocess
 
-    if not (shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0):
-        return  # those tests are skipped, and the summary says why
-    collect = [python, "-m", "pytest", "--collect-only", "-qq", *also_marked(args, "browser")]
-    if subprocess.run(collect, capture_output=True, check=False).returncode:
-        return  # none selected, or a fault that the run itself will show
-    say("tests of pages need Chromium: apt-get update && apt-get install chromium ...")
+    def selects(mark: str) -> bool:
+        collect = [python, "-m", "pytest", "--collect-only", "-qq", *also_marked(args, mark)]
+        return subprocess.run(collect, capture_output=True, check=False).returncode == 0
+
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    for mark, (programs, packages) in NEEDS.items():
+        if all(any(map(shutil.which, names)) for names in programs):
+            continue
+        if root and shutil.which("apt-get") and not starts_servers(packages) and selects(mark):
+            install_debian(mark, packages)
+    # Before the tests, whose time is limited.
+    fetch = [python, "-m", "tools.services", "fetch"]
+    if subprocess.run([*fetch, "--dry"], check=False).returncode and selects("kafka"):
+        say("tests of Kafka need its jars: ./dev services fetch ...")
+        subprocess.run(fetch, check=False)
+
+
+def starts_servers(packages: tuple[str, ...]) -> bool:
+    """Whether installing would start a server that listens to the world, as it would on a machine that runs systemd."""
+    return "openssh-server" in packages and Path("/run/systemd/system").exists()
+
+
+def install_debian(mark: str, packages: tuple[str, ...]) -> None:
+    import subprocess
+
+    say(f"tests marked {mark} need {' '.join(packages)}: apt-get update && apt-get install ...")
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for step in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
+    for step in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
         if subprocess.run(["apt-get", "-qq", *step], env=env, stdout=subprocess.DEVNULL, check=False).returncode:
-            say(f"apt-get {step[0]} failed: tests of pages are skipped")
+            say(f"apt-get {step[0]} failed: tests marked {mark} are skipped")
             return
+
+
+def services(args: list[str]) -> NoReturn:
+    python = environment("dev")
+    become(python, str(ROOT / "tools/services.py"), *args)
 
 
 def check(args: list[str]) -> NoReturn:
@@ -309,7 +339,7 @@ def lock(args: list[str]) -> NoReturn:
     every += ["--constraint", "requirements/constraints.txt", "--custom-compile-command", "./dev lock", *args]
     # dev first: base and bench then take its versions, so that one environment can hold them all.
     for name, inputs in {
-        "dev": ["pyproject.toml", "--group", "dev"],
+        "dev": ["pyproject.toml", "--all-extras", "--group", "dev"],
         "base": ["pyproject.toml", "--constraint", "requirements/dev.lock"],
         "bench": ["--group", "bench", "--constraint", "requirements/dev.lock", "--no-binary", "pyspark"],
     }.items():
@@ -330,6 +360,11 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], NoReturn], str, str]] = {
     "check": (check, "", "Lint, format, types, and which folder may import which"),
     "bench": (bench, "[--peers] [ARGS]", "Benchmarks; --peers first installs what they compare with (0.5 GB)"),
     "lock": (lock, "[--upgrade] [UV ARGS]", "Write requirements/*.lock anew from pyproject.toml"),
+    "services": (
+        services,
+        "up|down|status [NAME ...]",
+        "Real servers on loopback: kafka, kafka3 (three brokers), sftp; without a name all of them",
+    ),
     "python": (python, "[ARGS]", "The Python of the environment, with everything installed"),
 }
 
@@ -345,6 +380,7 @@ def usage() -> str:
             "",
             "Environment:",
             "  HEADRACE_PYTHON         the Python to make .venv with, 3.11 or newer",
+            "  HEADRACE_SERVICES       folder for what servers download; ~/.cache/headrace/services if not set",
             "  HEADRACE_TEST_DATA      folder with data sets of others, for the tests that read them",
             "  HEADRACE_TEST_STRICT=1  a skipped test is a failed test",
             "  PIP_*, UV_*             heeded by what installs: uv where it is on PATH, else pip",

@@ -7,6 +7,8 @@ from collections.abc import Generator
 import pytest
 
 import dev
+from tests import services
+from tests.services import kafka, kafka3, kafka3_for_all, kafka_for_all, sftp, sftp_for_all  # noqa: F401 - fixtures
 
 STRICT = os.environ.get("HEADRACE_TEST_STRICT") == "1"
 
@@ -29,6 +31,11 @@ def fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
     if STRICT and report.skipped and not hasattr(report, "wasxfail"):
         report.longrepr = f"skipped, which HEADRACE_TEST_STRICT=1 does not allow: {reason(report)}"
         report.outcome = "failed"
+
+
+@pytest.hookimpl(tryfirst=True)  # before what selects by mark
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    services.mark(items)
 
 
 @pytest.hookimpl(wrapper=True)

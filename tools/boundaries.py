@@ -37,7 +37,9 @@ ONLY = {"adapters": {"wiring"}}  # places with one door: nobody else imports the
 LIBRARIES = {
     "apsw": ["adapters/sqlite*"],
     "argon2": ["http/*"],
+    "asyncssh": ["adapters/sftp*"],
     "click": ["cli/*"],
+    "confluent_kafka": ["adapters/kafka*"],
     "deltalake": ["adapters/delta*"],
     "duckdb": ["adapters/duckdb*"],
     "faker": ["projects/telecom/original*"],

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from headrace.flow.trial import Result
     from headrace.model.project import LoadedProject
     from headrace.model.run import Run
-    from headrace.ports import Engine, Inbox, Lake, Observer, Store
+    from headrace.ports import Engine, Inbox, Lake, Log, Observer, Store
     from headrace.settings import Settings
 
 
@@ -55,6 +55,10 @@ class App:
     @cached_property
     def lake(self) -> Lake:
         return wiring.lake(self.folder, self.settings)
+
+    @cached_property
+    def log(self) -> Log:
+        return wiring.log(self.settings, self.lake, self.engine)
 
     @cached_property
     def store(self) -> Store:
@@ -92,6 +96,7 @@ class App:
         return Batch(
             self.project,
             self.inbox,
+            self.log,
             self.lake,
             self.engine,
             self.store,
@@ -119,8 +124,18 @@ class App:
             self.run(observer)
         batch = self.batch(observer)
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        worker = Worker(self.project, self.lake, self.engine, self.store, observer, name)
+        worker = Worker(self.project, self.log, self.lake, self.engine, self.store, observer, name)
         return worker.run(lambda: batch.land(Run("")), until_caught_up=until_caught_up, stopped=stopped)
+
+    def land(self, observer: Observer, *, accept_gaps: bool = False) -> Run:
+        """Lands what the inbox has, and copies what the log has to bronze; nothing is counted yet."""
+        from headrace.model.run import Run
+
+        run = Run("")
+        batch = self.batch(observer)
+        batch.land(run)
+        batch.copy(run, accept_gaps=accept_gaps)
+        return run
 
     def rollback(self) -> int:
         """Returns to the predecessor; gives its number. Raises ConflictError HR0405."""
@@ -151,7 +166,7 @@ class App:
     def doctor(self) -> list[Finding]:
         from headrace.flow.status import doctor
 
-        return doctor(self.folder, self.project, self.inbox, self.lake, self.store)
+        return doctor(self.folder, self.project, lambda: self.inbox, self.lake, self.store)
 
     def compact(self, observer: Observer) -> Iterator[tuple[str, int, int]]:
         """Merges small files; gives (table, files before, files after) of each."""
@@ -181,13 +196,9 @@ class App:
 
         def make(place: Path) -> Batch:
             settings = all_settings.load(place, {"inbox.path": ".", "inbox.quiet": 0.0}, environment={})
-            parts = (
-                wiring.inbox(place, settings),
-                wiring.lake(place, settings),
-                wiring.engine(place, settings),
-                wiring.store(place, settings),
-            )
-            return Batch(self.project, *parts, observer=wiring.silence())
+            lake, engine = wiring.lake(place, settings), wiring.engine(place, settings)
+            inbox, store = wiring.inbox(place, settings), wiring.store(place, settings)
+            return Batch(self.project, inbox, wiring.log(settings, lake, engine), lake, engine, store, wiring.silence())
 
         return trials(self.folder, names, make)
 

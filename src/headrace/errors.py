@@ -80,10 +80,17 @@ class OutsideError(HeadraceError, OSError):
         self.retry = retry
 
 
+class OutOfReachError(OutsideError):
+    """A server cannot be reached or does not answer; nothing was wrong with what it was asked."""
+
+
 class MissingExtraError(HeadraceError, ImportError):
     """An optional library is not installed; the help is the line that installs it."""
 
     exit_code = 3
+
+    def __init__(self, extra: str, what: str, library: str) -> None:
+        super().__init__("HR0701", f"{what} needs {library}", help=f"pip install 'headrace[{extra}]'")
 
 
 class NotFoundError(HeadraceError, LookupError):
@@ -381,6 +388,36 @@ _code(
     "A stream and what is published have different code",
     "Contracts, SQL or horizon differ between the project of this process and the one that counted the rest.",
     "Stop the stream, `headrace run`, and start it again; `headrace run --take-over` where the stream is dead.",
+)
+_code(
+    "HR0411",
+    "Records are gone from the log",
+    "The topic has deleted records, by its retention or because it was made again, that were not copied to bronze yet.",
+    "Restore them if you can. `headrace land --accept-gaps` goes on behind them, and `headrace status` names what is missing.",
+)
+_code(
+    "HR0412",
+    "The log cannot be reached",
+    "Kafka did not answer, or refused.",
+    "The message is the client's own; see kafka.brokers and the security settings. What was not written is written by the next try.",
+)
+_code(
+    "HR0421",
+    "The inbox's server is out of reach",
+    "No connection to the SFTP server, or no answer within `inbox.timeout` seconds, also after trying again.",
+    "Look at `inbox.url`, at the network and at the server; then run again: nothing is lost, and a file that was half read is read anew.",
+)
+_code(
+    "HR0422",
+    "The inbox's server is not the one that is known",
+    "It showed another key than `inbox.host_key`: the server was set up anew, or something else answers at its address.",
+    "Ask its operator for the key that it has now, and compare. Only then change `inbox.host_key`.",
+)
+_code(
+    "HR0423",
+    "The inbox's server refused the login",
+    "The user, the key or the password is wrong, or the account may not use SFTP. It is not tried again, so that no account is locked.",
+    "Look at the user in `inbox.url`, and at `inbox.key` or `inbox.password`.",
 )
 _code("HR0501", "Unknown query", "No query of this project has that name.", "`headrace query` lists them.")
 _code(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace.model.serving import ServingTable
+from headrace.model.source import Source
 
 if TYPE_CHECKING:
     import pyarrow as pa  # boundary: Arrow is what the engine is offered; a type only
@@ -36,7 +37,8 @@ class Inbox(Protocol):
         ...
 
     def read(self, file: InboxFile) -> bytes:
-        """The bytes of a file; raises OutsideError where they are not the size that was listed."""
+        """The bytes of a file; raises OutsideError where they are not the size that was listed, with ``retry`` where the
+        next run may find it whole, and OutOfReachError where no file can be read now."""
         ...
 
 
@@ -57,6 +59,10 @@ class Engine(Protocol):
 
     def keep(self, name: str, sql: str) -> None:
         """Makes ``name`` a temporary table with the rows of a SELECT."""
+        ...
+
+    def add(self, name: str, sql: str) -> None:
+        """Adds the rows of a SELECT to a temporary table that ``keep`` made."""
         ...
 
     def rows(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
@@ -123,6 +129,80 @@ class Lake(Protocol):
 
     def forget(self, table: str, keep_versions: Sequence[int], older_than_hours: float) -> int:
         """Deletes files that neither the newest nor the kept versions use and that are older; returns their number."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Records of a lane that follow those that came before: ``relation`` (SQL, with bronze's columns) has those up to
+    ``end``, and may have earlier ones."""
+
+    lane: str
+    relation: str
+    end: int
+
+
+Record = tuple[int, str, bytes, str | None]
+"""A record of a file on its way into the log: its row there (from 1), the key that decides its lane, what is sent, and
+why it cannot be read (None where it can)."""
+
+
+class Feed(Protocol):
+    """The lanes that one stream worker counts, as the log gives them to the workers of its group."""
+
+    @property
+    def lanes(self) -> Collection[str]:
+        """Those that are this worker's now."""
+        ...
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether all that the log has of these lanes was given."""
+        ...
+
+    def poll(self, wait: float) -> Sequence[Arrival]:
+        """What comes next, after at most ``wait`` seconds. A relation is readable until the next call.
+
+        Raises OutsideError HR0411 where records that were not given yet are gone from the log.
+        """
+        ...
+
+    def commit(self, lane: str, offset: int) -> None:
+        """Tells the log, for others to see, that everything before the offset is counted."""
+        ...
+
+    def close(self) -> None:
+        """Leaves the group, so that others take the lanes over at once."""
+        ...
+
+
+class Log(Protocol):
+    """Where records arrive before they are bronze: append-only lanes, each record with its offset."""
+
+    @property
+    def is_bronze(self) -> bool:
+        """Whether bronze itself is the log, so that nothing need be copied."""
+        ...
+
+    def lanes(self, source: Source) -> Mapping[str, tuple[int, int]]:
+        """The lanes of a source, each with its first retained offset and its end."""
+        ...
+
+    def read(self, source: Source, lane: str, first: int, end: int) -> Arrival:
+        """Records from an offset on, up to ``end`` at most; where it ends at ``first`` there are none.
+
+        Raises OutsideError HR0411 where records from ``first`` on are gone.
+        """
+        ...
+
+    def append(self, source: Source, file: str, digest: str, records: Iterable[Record]) -> int:
+        """Appends the records of a file, in order, and gives their number; returns when all are there for good. Those
+        that an earlier call appended before it was interrupted are not appended again."""
+        ...
+
+    def feed(self, group: str, sources: Sequence[Source], start: Callable[[str, int], int]) -> Feed:
+        """Lets a worker take part in a group; ``start``, given a lane that becomes its own and the first offset that is
+        retained, says from which one on it wants it."""
         ...
 
 

@@ -29,7 +29,27 @@ class Setting:
 
 SETTINGS = (
     Setting("inbox.path", str, "landing", "folder of landing files, relative to the project"),
+    Setting("inbox.url", str, "", "SFTP server with landing files: sftp://USER@HOST:PORT/PATH; empty: inbox.path"),
+    Setting("inbox.host_key", str, "", "the SFTP server's public key, as ssh-ed25519 AAAA...; no other is trusted"),
+    Setting("inbox.key", str, "", "private key for the SFTP server, as file:PATH or env:NAME", secret=True),
+    Setting("inbox.passphrase", str, "", "what the private key is encrypted with", secret=True),
+    Setting("inbox.password", str, "", "password for the SFTP server, as env:NAME or file:PATH", secret=True),
     Setting("inbox.quiet", float, 1.0, "seconds for which a file must have rested before it is read", low=0),
+    Setting(
+        "inbox.done",
+        str,
+        "",
+        "ending of marker files, as .done: a file is read once its marker is there; empty: once it has rested",
+    ),
+    Setting("inbox.poll", float, 5.0, "seconds between two looks of a stream at the SFTP server", low=0),
+    Setting("inbox.timeout", float, 30.0, "seconds for which the SFTP server may say nothing", low=0.1),
+    Setting(
+        "inbox.max_file",
+        str,
+        "1GB",
+        "largest file that is read from an SFTP server: it is held in memory",
+        pattern=r"\d+(\.\d+)? ?([KMGT]i?)?B",
+    ),
     Setting("lake.path", str, ".headrace/lake", "folder of the lake's Delta tables"),
     Setting("store.path", str, ".headrace/store.db", "file of the SQLite store"),
     Setting(
@@ -43,6 +63,18 @@ SETTINGS = (
     Setting(
         "stream.range", int, 100_000, "records of a lane that a stream worker counts between two checkpoints", low=1
     ),
+    Setting("kafka.brokers", str, "", "addresses of Kafka brokers, with commas; empty: bronze is the log"),
+    Setting("kafka.partitions", int, 4, "partitions of a topic that Headrace makes", low=1),
+    Setting("kafka.replicas", int, 1, "replicas of a topic that Headrace makes", low=1),
+    Setting(
+        "kafka.security", str, "", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL", pattern="|(SASL_)?(PLAINTEXT|SSL)"
+    ),
+    Setting("kafka.mechanism", str, "", "SASL mechanism: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"),
+    Setting("kafka.user", str, "", "SASL user"),
+    Setting("kafka.password", str, "", "SASL password", secret=True),
+    Setting("kafka.ca", str, "", "file of the certificates that brokers are trusted by"),
+    Setting("kafka.certificate", str, "", "file of this client's certificate"),
+    Setting("kafka.key", str, "", "file of this client's key"),
     Setting("run.on_failure", str, "", "command that a failed run calls; it gets the error as JSON on standard input"),
     Setting("serve.host", str, "127.0.0.1", "address to listen on"),
     Setting("serve.port", int, 8000, "port to listen on; 0: any free one", low=0, high=65535),
@@ -134,7 +166,7 @@ def _value(name: str, raw: Any, origin: str) -> Value:
         raise SettingError(
             "HR0601", f"{name} is '{raw}' ({origin})", help=f"{_allowed(setting)}: {setting.help}"
         ) from None
-    return Value(setting, _secret(value) if setting.secret else value, origin)
+    return Value(setting, _secret(name, value) if setting.secret else value, origin)
 
 
 def _check(setting: Setting, value: Any) -> None:
@@ -153,7 +185,19 @@ def _allowed(setting: Setting) -> str:
     return words
 
 
-def _secret(value: str) -> str:
+def _secret(name: str, value: str) -> str:
     if value.startswith("env:"):
         return os.environ.get(value[4:], "")
-    return Path(value[5:]).read_text().strip() if value.startswith("file:") else value
+    if not value.startswith("file:"):
+        return value
+    try:
+        return Path(value[5:]).expanduser().read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise SettingError("HR0601", f"{name} is '{value}', which cannot be read: {why}") from None
+
+
+def size(text: str) -> int:
+    """Bytes of a size such as 640MB or 1.5 GiB."""
+    number, prefix, binary = re.fullmatch(r"([\d.]+) ?([KMGT]?)(i?)B", text, re.IGNORECASE).groups()  # type: ignore[union-attr]  # checked by the setting
+    return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(prefix.upper() or " "))

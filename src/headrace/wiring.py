@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.settings import Settings
+from headrace.settings import Settings, size
 
 if TYPE_CHECKING:
-    from headrace.ports import Engine, Inbox, Lake, Observer, Store
+    from headrace.ports import Engine, Inbox, Lake, Log, Observer, Store
 
 
 def engine(folder: Path, settings: Settings, *others: Path) -> Engine:
@@ -34,15 +34,42 @@ def binder() -> Engine:
 
 
 def inbox(folder: Path, settings: Settings) -> Inbox:
+    if settings["inbox.url"]:
+        from headrace.adapters.sftp_inbox import SftpInbox
+
+        names = ("url", "host_key", "key", "passphrase", "password", "quiet", "done", "poll", "timeout")
+        limit = size(settings["inbox.max_file"])
+        return SftpInbox(**{name: settings[f"inbox.{name}"] for name in names}, max_file=limit)
     from headrace.adapters.folder_inbox import FolderInbox
 
-    return FolderInbox(folder / settings["inbox.path"], settings["inbox.quiet"])
+    return FolderInbox(folder / settings["inbox.path"], settings["inbox.quiet"], done=settings["inbox.done"])
 
 
 def lake(folder: Path, settings: Settings) -> Lake:
     from headrace.adapters.delta_lake import DeltaLake
 
     return DeltaLake(folder / settings["lake.path"])
+
+
+def log(settings: Settings, lake: Lake, engine: Engine) -> Log:
+    if not settings["kafka.brokers"]:
+        from headrace.adapters.bronze_log import BronzeLog
+
+        return BronzeLog(lake, engine)
+    from headrace.adapters.kafka_log import KafkaLog
+
+    given = {
+        "bootstrap.servers": settings["kafka.brokers"],
+        "security.protocol": settings["kafka.security"],
+        "sasl.mechanism": settings["kafka.mechanism"],
+        "sasl.username": settings["kafka.user"],
+        "sasl.password": settings["kafka.password"],
+        "ssl.ca.location": settings["kafka.ca"],
+        "ssl.certificate.location": settings["kafka.certificate"],
+        "ssl.key.location": settings["kafka.key"],
+    }
+    used = {name: value for name, value in given.items() if value}
+    return KafkaLog(used, engine, partitions=settings["kafka.partitions"], replicas=settings["kafka.replicas"])
 
 
 def store(folder: Path, settings: Settings) -> Store:

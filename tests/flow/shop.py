@@ -44,8 +44,6 @@ FILES = {
     "marts/traffic.sql": "SELECT shop, CAST(came_at AS DATE) AS day, sum(seconds) AS seconds, count(*) AS visits FROM visits GROUP BY ALL",
     "marts/quality.sql": "SELECT source, kind, reason, count(*) AS records FROM verdicts GROUP BY ALL",
     "marts/good_days.sql": "SELECT shop, count(*) AS days, sum(revenue) AS revenue FROM daily GROUP BY ALL",
-    "marts/days.sql": "SELECT day, measure(revenue) AS revenue, measure(most) AS most, measure(basket) AS basket FROM daily GROUP BY ALL",
-    "queries/days.sql": "SELECT day, revenue, most, basket FROM days ORDER BY day",
     "queries/sales.sql": "SELECT day, revenue, receipts, least, most, basket, customers, best FROM daily WHERE shop = $shop AND day BETWEEN $first AND $last ORDER BY day",
     "queries/all_sales.sql": "SELECT shop, measure(revenue) AS revenue, measure(receipts) AS receipts, measure(basket) AS basket FROM daily GROUP BY shop ORDER BY shop",
     "queries/total.sql": "SELECT measure(revenue) AS revenue, measure(receipts) AS receipts, measure(customers) AS customers FROM daily",

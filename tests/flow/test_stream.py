@@ -27,7 +27,9 @@ from tests.kit import Quiet
 
 SEED = int(os.environ.get("HEADRACE_TEST_SEED") or random.SystemRandom().randrange(10**6))
 SETTINGS = {"stream.range": 37}
-PINNED = {
+MORE = {
+    "marts/days.sql": "SELECT day, measure(revenue) AS revenue, measure(most) AS most, measure(basket) AS basket FROM daily GROUP BY ALL",
+    "queries/days.sql": "SELECT day, revenue, most, basket FROM days ORDER BY day",
     "marts/typical.sql": "SELECT shop, median(amount) AS typical FROM sales GROUP BY ALL",
     "silver/dear.sql": "SELECT s.* FROM sales AS s JOIN typical AS t USING (shop) WHERE s.amount > t.typical",
     "marts/dear_ones.sql": "SELECT shop, count(*) AS receipts FROM dear GROUP BY ALL",
@@ -42,7 +44,7 @@ class Shops:
     def __init__(self, folder: Path, without: tuple[str, ...] = ()) -> None:
         self.streamed, self.batch = shop.make(folder / "streamed"), shop.make(folder / "batch")
         for project in (self.streamed, self.batch):
-            for name, text in PINNED.items():
+            for name, text in MORE.items():
                 project.write(name, text)
             project.write("project.py", (project.folder / "project.py").read_text() + 'project.pin("typical")\n')
         self.names = itertools.count()
@@ -77,7 +79,7 @@ class Shops:
         app = app or self.app
         if shop.pointer(app).generation == 0:
             app.run(Quiet())  # as `headrace stream` does where nothing is published
-        return Worker(app.project, app.lake, app.engine, store or app.store, Quiet(), f"w{next(self.names)}")
+        return Worker(app.project, app.log, app.lake, app.engine, store or app.store, Quiet(), f"w{next(self.names)}")
 
     def catch_up(self, worker: Worker, app: App | None = None) -> int:
         batch = (app or self.app).batch(Quiet())
@@ -142,7 +144,7 @@ def test_a_run_beside_a_worker_cuts_between_ranges_and_changes_no_answer(shops: 
         shops.sell(50)
         batch.land(Run(""))
         worker.follow()
-        while sum(worker.advance(lane) for lane in worker.lanes.values()):
+        while worker.step():
             pass
         shops.judge("streamed")
         generations.append(shops.app.run(Quiet()).generation)
@@ -193,8 +195,8 @@ def test_what_becomes_void_meanwhile_does_so_with_the_next_epoch(shops: Shops) -
     again.follow()
     for lane in again.lanes.values():
         lane.acknowledged = 0  # as if it had to write everything anew
-        while again.advance(lane):
-            pass
+    while again.step():
+        pass
     assert shop.answers(shops.app)["total {}"] == before
     shops.batch.land("sales_n000.csv", "sale_id,sold_at,shop,customer,amount\n")
     shops.app.run(Quiet(), take_over=True)
@@ -279,13 +281,11 @@ def test_a_zombie_changes_nothing(shops: Shops) -> None:
     shops.sell(20)
     shops.catch_up(shops.worker())
     shops.judge("before it wakes up")
-    for lane in zombie.lanes.values():  # it has not looked at the pointer yet
-        zombie.advance(lane)
+    zombie.step()  # it has not looked at the pointer yet
     assert zombie.lanes["sales"].position > stale[0]
     shops.judge("after")
     zombie.follow()
-    for lane in zombie.lanes.values():
-        zombie.advance(lane)
+    zombie.step()
     shops.judge("it follows")
 
 

@@ -36,6 +36,29 @@ def test_a_run_that_wants_the_terminal_or_one_file_is_not_spread(args: list[str]
     assert dev.workers(args) == []
 
 
+@pytest.mark.parametrize("fails", ["", "collect", "update"])
+def test_a_run_installs_what_its_tests_need_and_only_that(monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+    ran: list[str] = []
+
+    def run(command: list[str], **given: object) -> subprocess.CompletedProcess[bytes]:
+        line = " ".join(command)
+        ran.append(line)
+        wrong = {"collect": "--collect-only", "update": "apt-get -qq update"}.get(fails)
+        return subprocess.CompletedProcess(command, int(wrong is not None and wrong in line))
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(dev, "starts_servers", lambda packages: False)
+    monkeypatch.setattr(shutil, "which", lambda name: None if "sshd" in name else name)
+    dev.prepare("python", ["-k", "x"])
+    expected = ["python -m pytest --collect-only -qq -k x -m sftp"]
+    if fails != "collect":
+        expected.append("apt-get -qq update")
+    if not fails:
+        expected.append("apt-get -qq install -y --no-install-recommends openssh-server")
+    assert ran == [*expected, "python -m tools.services fetch --dry"]
+
+
 def test_help_lists_every_command() -> None:
     done = subprocess.run([sys.executable, ROOT / "dev.py", "help"], capture_output=True, text=True, check=True)
     assert all(f"./dev {name}" in done.stdout for name in dev.COMMANDS)

@@ -63,6 +63,9 @@ class DuckDBEngine:
     def keep(self, name: str, sql: str) -> None:
         self._run(f'CREATE OR REPLACE TEMP TABLE "{name}" AS {sql}')
 
+    def add(self, name: str, sql: str) -> None:
+        self._run(f'INSERT INTO "{name}" {sql}')
+
     def rows(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
         return list(self._run(sql, values).fetchall())
 

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from headrace.adapters.inbox_names import PARTIAL, Pattern, is_hidden
 from headrace.errors import OutsideError
 from headrace.ports import InboxFile
-
-PARTIAL = (".part", ".partial", ".tmp", ".writing", ".filepart", ".crdownload", ".swp")
-"""Endings by which tools mark a file that is still being written, as they do by a first ``.``, ``_`` or ``~``."""
-
-UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""Control characters, ends of lines, and bytes of a name that are no text."""
 
 
 class FolderInbox:
     """Files below one folder. ``*`` and ``?`` in a pattern stay within one folder, ``**`` crosses folders.
 
     A file counts as complete once its name is final and it has rested for ``quiet`` seconds. ``list`` waits for young
-    files, at most ``quiet`` seconds in all, and leaves out those that still change. Symbolic links are not followed.
+    files, at most ``quiet`` seconds in all, and leaves out those that still change. With ``done`` it counts as complete
+    once a file of its name and that ending lies beside it, and not before. Symbolic links are not followed.
     """
 
     def __init__(
@@ -33,11 +28,13 @@ class FolderInbox:
         folder: Path,
         quiet: float = 0.0,
         *,
+        done: str = "",
         now: Callable[[], float] = time.time,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self.folder = folder
         self.quiet = quiet
+        self.done = done
         self.unfinished: tuple[str, ...] = ()
         """Names that the last ``list`` left out because they still changed."""
         self._now = now
@@ -47,14 +44,11 @@ class FolderInbox:
         if not self.folder.is_dir():
             what = f"the inbox folder does not exist: {self.folder}"
             raise OutsideError("HR0407", what, help="set inbox.path, or create the folder")
-        parts = pattern.split("/")
-        if "" in parts or ".." in parts:
-            return []  # no file inside the folder has such a name
-        wanted = re.compile(_translated(pattern) + r"(?:\.gz)?", re.DOTALL)
-        depth = None if any("**" in part for part in parts) else len(parts)
-        fixed = next((i for i, part in enumerate(parts[:-1]) if re.search(r"[*?\[]", part)), len(parts) - 1)
-        found = [f for f in self._files(parts[:fixed], depth) if wanted.fullmatch(f.name)]
-        return sorted(self._rested(found), key=lambda f: f.name)
+        wanted = Pattern(pattern)
+        if wanted.impossible:
+            return []
+        found = [f for f in self._files(wanted.folders, wanted.depth) if wanted.matches(f.name)]
+        return sorted(self._marked(found) if self.done else self._rested(found), key=lambda f: f.name)
 
     def read(self, file: InboxFile) -> bytes:
         try:
@@ -76,7 +70,7 @@ class FolderInbox:
         folder = self.folder
         for part in parts:
             folder /= part
-            if folder.is_symlink() or _is_hidden(part):
+            if folder.is_symlink() or is_hidden(part):
                 return
         below = [folder]
         while below:
@@ -89,7 +83,7 @@ class FolderInbox:
                 raise OutsideError("HR0407", f"{folder}: {error.strerror}") from None
             level = len(folder.relative_to(self.folder).parts) + 1
             for entry in entries:
-                if _is_hidden(entry.name):
+                if is_hidden(entry.name):
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     if depth is None or level < depth:
@@ -106,6 +100,12 @@ class FolderInbox:
         except FileNotFoundError:
             return None
         return replace(file, size=found.st_size, modified=found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
+
+    def _marked(self, files: Sequence[InboxFile]) -> Sequence[InboxFile]:
+        files = [f for f in files if not f.name.endswith(self.done)]
+        marked = [f for f in files if os.path.lexists(self.folder / (f.name + self.done))]
+        self.unfinished = tuple(sorted({f.name for f in files} - {f.name for f in marked}))
+        return marked
 
     def _rested(self, files: Sequence[InboxFile]) -> Sequence[InboxFile]:
         """The files that have rested; waits for the others, at most ``quiet`` seconds in all."""
@@ -134,31 +134,3 @@ class FolderInbox:
                     changed.add(file.name)
         self.unfinished = tuple(sorted(changed))
         return rested
-
-
-def _is_hidden(name: str) -> bool:
-    """Names that are not final, or that no line of a report can show."""
-    return name.startswith((".", "_", "~")) or UNPRINTABLE.search(name) is not None
-
-
-def _translated(pattern: str) -> str:
-    """A pattern as a regular expression over names with ``/``."""
-    made = ""
-    at = 0
-    while at < len(pattern):
-        found = re.compile(r"\*\*/|\*+|\?|\[!?\]?[^\]/]*\]").match(pattern, at)
-        if found is None:
-            made += re.escape(pattern[at])
-            at += 1
-            continue
-        part, at = found[0], found.end()
-        if part == "**/":
-            made += "(?:[^/]+/)*"
-        elif part.startswith("**"):
-            made += ".*"
-        elif part.startswith("["):
-            inside = part[1:-1].replace("\\", "\\\\")
-            made += f"(?!/)[{'^' + inside[1:] if inside.startswith('!') else inside.replace('^', chr(92) + '^', 1)}]"
-        else:
-            made += "[^/]*" if part == "*" else "[^/]"
-    return made

@@ -18,6 +18,7 @@ COMMANDS = {
     "gen": ("cli.project", "Generate the project's sample data into its inbox."),
     "config": ("cli.project", "Show the settings and where each comes from."),
     "run": ("cli.batch", "Land, refine, aggregate and publish what is new."),
+    "land": ("cli.batch", "Land what has arrived; counting is for run and stream."),
     "stream": ("cli.batch", "Count records as they arrive, until stopped."),
     "rollback": ("cli.batch", "Return to the generation before this one."),
     "status": ("cli.batch", "Freshness, counts and the last runs."),

@@ -54,12 +54,41 @@ def run(ctx: click.Context, full: bool, refit: bool, take_over: bool, every: str
 
 
 @click.command()
+@click.option("--accept-gaps", is_flag=True, help="Go on behind records that are gone from the log.")
+@click.option("--every", metavar="TIME", help="Repeat: 1s, 5m.")
+@click.option("--quiet", "-q", is_flag=True, help="No line a step.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record of what landed as JSON.")
+@click.pass_context
+def land(ctx: click.Context, accept_gaps: bool, every: str | None, quiet: bool, as_json: bool) -> None:
+    """Land what the inbox has, and copy what the log has to bronze; counting is for `run` and `stream`."""
+    app = open_app(ctx)
+    wait = _seconds(every) if every else None
+    while True:
+        record = app.land(Progress(quiet=quiet or as_json), accept_gaps=accept_gaps)
+        if as_json:
+            print_json({"steps": [{"source": s.subject, "note": s.note, **s.counts} for s in record.steps]})
+        if wait is None:
+            return
+        time.sleep(wait)
+
+
+@click.command()
 @click.option("--until-caught-up", is_flag=True, help="Stop when everything that has arrived is counted.")
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes that share the lanes."
+)
 @click.option("--quiet", "-q", is_flag=True, help="No line for what lands.")
 @click.pass_context
-def stream(ctx: click.Context, until_caught_up: bool, quiet: bool) -> int:
+def stream(ctx: click.Context, until_caught_up: bool, workers: int, quiet: bool) -> int:
     """Count records as they arrive, until stopped. Safe to kill at any moment; SIGTERM finishes what is under way."""
     app = open_app(ctx)
+    if workers > 1 and app.log.is_bronze:
+        raise SettingError(
+            "HR0601", f"--workers is {workers}", help="several workers share the partitions of a log: set kafka.brokers"
+        )
+    command = [sys.executable, "-m", "headrace", "--project", str(app.folder), "stream", "--quiet"]
+    command += ["--until-caught-up"] if until_caught_up else []
+    others = [subprocess.Popen(command) for _ in range(workers - 1)]  # noqa: S603  # this very program
     told: list[int] = []
     before = {
         number: signal.signal(number, lambda number, _: told.append(number))
@@ -70,6 +99,10 @@ def stream(ctx: click.Context, until_caught_up: bool, quiet: bool) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        for other in others:
+            if told:
+                other.send_signal(told[0])
+            other.wait()
     click.echo(f"{count:,} records counted")
     return 128 + told[0] if told else 0
 
@@ -165,6 +198,8 @@ def status(ctx: click.Context, as_json: bool) -> None:
         click.echo(f"\nstream: {', '.join(found['stream']['workers']) or 'nobody'}, epoch {found['stream']['epoch']}")
         columns = ["lane", "landed", "cut", "counted", "lag", "fan_out"]
         print_table(columns, [[lane[c] for c in columns] for lane in found["stream"]["lanes"]])
+    for gap in found["gaps"]:
+        click.echo(f"missing  offsets {gap['first']} to {gap['next']} of {gap['lane']}")
     if found["runs"]:
         click.echo()
         print_table(

@@ -38,7 +38,7 @@ def demo(template: str, once: bool, data: str | None, port: int) -> None:
         project = folder / template
         init.write(project, template)
         landing = str(Path(data).resolve()) if data else None
-        app = App(project, {"inbox.path": landing, "inbox.quiet": 0.0, "serve.port": port})
+        app = App(project, {"inbox.url": "", "inbox.path": landing, "inbox.quiet": 0.0, "serve.port": port})
         if data is None:
             click.echo("generating sample data …", err=True)
             app.generate(1.0, 1, None)

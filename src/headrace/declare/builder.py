@@ -111,6 +111,8 @@ class Project:
         rename: Mapping[str, str] | None = None,
         horizon: int = 1_000_000,
         changed_file: Literal["new version", "reject"] = "new version",
+        topic: str = "",
+        lane_by: str = "",
         doc: str = "",
     ) -> SourceBuilder:
         """Declares a source of facts.
@@ -119,8 +121,15 @@ class Project:
         lane is a duplicate. ``columns`` gives names and SQL types, ``NOT NULL`` where a value is required: a mapping,
         or one text as in CREATE TABLE. ``rename`` maps names in the files to names here. ``changed_file`` says what
         happens when a landed file comes again with other bytes.
+
+        Where the project has a log (``kafka.brokers``), records of files are produced into ``topic``, by default
+        ``<project>.<source>``, and all that it has is the source's. ``lane_by`` names the columns that decide a
+        record's partition, by default its id; two records are compared as duplicates only within one.
         """
-        return self._add("fact", name, format, id, columns, event_time, rename, horizon, changed_file, None, doc)
+        return self._add(
+            "fact", name, format, id, columns, event_time, rename, horizon, changed_file, None, doc,
+            topic or f"{self.name}.{name}", lane_by or id,
+        )  # fmt: skip
 
     def reference(
         self,
@@ -167,6 +176,8 @@ class Project:
         changed_file: Literal["new version", "reject"],
         valid_from: str | None,
         doc: str,
+        topic: str = "",
+        lane_by: str = "",
     ) -> SourceBuilder:
         place = _here()
         if not IDENTIFIER.match(name):
@@ -183,10 +194,12 @@ class Project:
         parsed = self._columns(name, columns, place)
         names = {c.name for c in parsed}
         ids = tuple(part.strip() for part in identity.split(","))
+        apart = tuple(part.strip() for part in lane_by.split(",")) if lane_by else ()
         for what, wanted in (
             ("id" if role == "fact" else "key", ids),
             ("event_time", (event_time,)),
             ("valid_from", (valid_from,)),
+            ("lane_by", () if apart == ids else apart),
         ):
             for column in wanted:
                 if column is not None and column not in names:
@@ -231,6 +244,8 @@ class Project:
                 sent_as,
                 horizon,
                 changed_file,
+                topic,
+                apart,
                 valid_from,
                 place=place,
                 doc=doc,

@@ -19,7 +19,7 @@ from headrace.ports import Store
 from headrace.seam import epoch as epochs
 from headrace.seam import generation as generations
 from headrace.seam import pointer as pointers
-from headrace.seam.generation import Generation
+from headrace.seam.generation import Generation, moment_order
 from headrace.seam.pointer import Pointer
 from headrace.seam.reader import live
 from headrace.sql.gold import stored_type
@@ -267,8 +267,8 @@ class Reader:
         for lane in table.lanes if table is not None else ():
             _, newest = reached(self.store, epochs.progress_name(view.generation.epoch, lane)) if streamed else (0, "")
             moments = [view.generation.as_of.get(lane, ""), newest]
-            known += [moment for moment in [max(moments, key=_moment)] if moment]
-        return min(known, key=_moment) if known else None
+            known += [moment for moment in [max(moments, key=moment_order)] if moment]
+        return min(known, key=moment_order) if known else None
 
     def _cursor(self, query: Query, values: Mapping[str, Any], key: Row) -> str:
         return base64.urlsafe_b64encode(json.dumps([_fingerprint(query, values), *key]).encode()).decode().rstrip("=")
@@ -300,11 +300,6 @@ def _could_be(value: object, type: Type) -> bool:
     if stored_type(type) == "DOUBLE":
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
-
-
-def _moment(text: str) -> str:
-    """What times as text sort by: a fraction of a second comes after none."""
-    return text.removesuffix("Z")
 
 
 def _is_between(key: Row, after: Row | None, upto: Row | None, reverse: bool) -> bool:

@@ -12,45 +12,99 @@ from dataclasses import replace
 import pyarrow as pa
 
 from headrace import formats
-from headrace.errors import HeadraceError, OutsideError
+from headrace.errors import HeadraceError, OutOfReachError, OutsideError
+from headrace.flow.lanes import lanes_of, note, note_gaps
 from headrace.flow.manifest import Landed, current
 from headrace.formats.rejected import Rejected
 from headrace.model.run import Step
 from headrace.model.source import Source
-from headrace.ports import Engine, Inbox, InboxFile, Lake, Observer
-from headrace.sql.judge import bronze_columns, decode_json, quote
+from headrace.ports import Engine, Inbox, InboxFile, Lake, Log, Observer, Record
+from headrace.sql.judge import bronze_columns
+from headrace.sql.landing import landing_sql, message_sql
 
+IN_TOPIC = -(1 << 40)
+"""Where the versions of a file that landed in a topic are counted from: they have no offsets in the source's own lane."""
 SNIPPET = 400
 """Bytes of a rejected file that quarantine keeps."""
-JSON_SPACE = "' ' || chr(9) || chr(13)"
 
 
 def land(
-    source: Source, inbox: Inbox, lake: Lake, engine: Engine, observer: Observer, known: list[Landed]
+    source: Source, inbox: Inbox, log: Log, lake: Lake, engine: Engine, observer: Observer, known: list[Landed]
 ) -> tuple[Step, list[Landed]]:
     """Lands what is new in the inbox for one source; gives the step's record and, for the manifest, the versions that
-    it landed or saw again under another time.
+    it landed or saw again under another time. Where the project has a log, facts land in their topic, and ``copy``
+    brings them to bronze.
 
     Bronze and its lane's end are one commit, prepared on the snapshot that it follows, so that of two landers one
     fails and nothing is there twice. The manifest follows; where it lags it is rebuilt from bronze.
     """
     started = time.monotonic()
     step = Step("land", source.name)
-    arrivals = _Arrivals(source, inbox, observer, known)
+    through = source.role == "fact" and not log.is_bronze
+    arrivals = _Arrivals(source, inbox, observer, known, "reject" if through else source.changed_file)
     unreadable = 0
     if arrivals.files:
         observer.begin("land", source.name, sum(f.size for f in arrivals.files))
-        unreadable = _write(arrivals, lake, engine)
+        if through:
+            _produce(arrivals, log, engine)
+        else:
+            unreadable = _write(arrivals, lake, engine)
     rows = sum(e.rows for e in arrivals.landed)
     rejected = sum(1 for e in arrivals.landed if e.rejected)
     step.counts = {"files": len(arrivals.landed) - rejected, "rejected": rejected, "rows": rows}
-    if rows:
+    if rows and not through:
         step.counts |= {"unreadable": unreadable, "bronze": rows - unreadable}
     if arrivals.unfinished:
         step.note = f"still being written: {', '.join(arrivals.unfinished)}"
     step.seconds = time.monotonic() - started
     observer.end("land", source.name, step.counts, step.seconds, step.note)
     return step, [*arrivals.landed, *arrivals.seen]
+
+
+def copy(
+    source: Source, log: Log, lake: Lake, engine: Engine, observer: Observer, *, accept_gaps: bool = False
+) -> Step:
+    """Brings a source's records from its topic to bronze, each exactly once by its lane and offset, up to where the topic
+    ends now.
+
+    A commit names where each of its lanes ends, and is prepared on the version in which they ended where it begins.
+    Raises OutsideError HR0411 where records are gone before they were copied; with ``accept_gaps`` it goes on behind them.
+    """
+    started = time.monotonic()
+    step = Step("land", source.name)
+    extents = log.lanes(source)
+    note({lane: first for lane, (first, _) in extents.items()}, lake, engine)
+    starts = lanes_of(source, lake, engine)
+    table, copied, unreadable = f"bronze/{source.name}", 0, 0
+    while True:
+        base = lake.snapshot(table)
+        at = {lane: (base.transaction(lane) if base else None) or starts[lane] for lane in extents}
+        lost = {lane: (at[lane], first) for lane, (first, _) in extents.items() if accept_gaps and at[lane] < first}
+        for lane, (first, end) in lost.items():
+            observer.alarm(f"HR0411: offsets {first} to {end} of {lane} are missing from here on")
+            at[lane] = end
+        note_gaps(lost, lake, engine)
+        found = [log.read(source, lane, at[lane], end) for lane, (_, end) in extents.items() if at[lane] < end]
+        moved = {lane: end for lane, (_, end) in lost.items()}
+        moved |= {arrival.lane: arrival.end for arrival in found if arrival.end > at[arrival.lane]}
+        if not moved:
+            break
+        if not copied:
+            observer.begin("land", source.name)
+        path = lake.new_file(table)
+        relations = [a.relation for a in found if a.end > at[a.lane]] or [engine.scan([], bronze_columns(source))]
+        rows = engine.write(" UNION ALL ".join(f"SELECT * FROM {relation}" for relation in relations), path)
+        lake.commit(table, [(path, rows)], keep=None, base=base, transactions=moved)
+        scan = engine.scan([path], bronze_columns(source), grown=True)
+        unreadable += int(engine.rows(f"SELECT count(*) FROM {scan} WHERE _error IS NOT NULL")[0][0])
+        copied += rows
+        observer.advance(rows)
+    if copied:
+        step.counts = {"copied": copied, "unreadable": unreadable, "bronze": copied - unreadable}
+        step.note = "from the log"
+        step.seconds = time.monotonic() - started
+        observer.end("land", source.name, step.counts, step.seconds, step.note)
+    return step
 
 
 def recover(source: Source, lake: Lake, engine: Engine, known: list[Landed]) -> list[Landed]:
@@ -86,7 +140,7 @@ def _write(arrivals: _Arrivals, lake: Lake, engine: Engine) -> int:
     path = lake.new_file(table)
     try:
         engine.offer("_arrivals", pa.RecordBatchReader.from_batches(schema, itertools.chain([first], batches)))
-        rows = engine.write(landing_sql(source), path)
+        rows = engine.write(landing_sql(source, formats.columns(source)), path)
     except HeadraceError:
         # The engine pulls the batches, and reports what they raise as a failure of its own.
         if arrivals.failure is not None:
@@ -99,11 +153,26 @@ def _write(arrivals: _Arrivals, lake: Lake, engine: Engine) -> int:
     return int(engine.rows(unreadable)[0][0])
 
 
+def _produce(arrivals: _Arrivals, log: Log, engine: Engine) -> None:
+    """Appends the records of new files to the source's topic, file after file."""
+    source = arrivals.source
+    for file, digest, batches in arrivals.pieces(arrival_schema(source)):
+        log.append(source, file, digest, _records(source, batches, engine))
+
+
+def _records(source: Source, batches: Iterator[pa.RecordBatch], engine: Engine) -> Iterator[Record]:
+    sql = message_sql(source, formats.columns(source))
+    for batch in batches:
+        engine.offer("_arrivals", pa.Table.from_batches([batch]))
+        yield from ((row, key, message, problem) for row, key, message, problem in engine.rows(sql))
+
+
 class _Arrivals:
     """New files as one stream of Arrow batches with their origin; notes what was landed as it goes."""
 
-    def __init__(self, source: Source, inbox: Inbox, observer: Observer, known: list[Landed]) -> None:
+    def __init__(self, source: Source, inbox: Inbox, observer: Observer, known: list[Landed], policy: str) -> None:
         self.source = source
+        self.policy = policy
         self.inbox = inbox
         self.observer = observer
         self.known: dict[str, list[Landed]] = {}
@@ -130,11 +199,23 @@ class _Arrivals:
             self.failure = error
             raise
 
+    def pieces(self, schema: pa.Schema) -> Iterator[tuple[str, str, Iterator[pa.RecordBatch]]]:
+        """Each new file that has records, with its digest and its batches, which must be taken before the next file."""
+        for file in self.files:
+            self.next = 0
+            batches = self._file(schema, file)
+            first = next(batches, None)
+            if first is not None:
+                yield file.name, first.column("_sha256")[0].as_py(), itertools.chain([first], batches)
+            self.observer.advance(file.size)
+        in_topic = (replace(e, first=IN_TOPIC + len(self.known.get(e.file, [])), next=IN_TOPIC) for e in self.landed)
+        self.landed = [replace(e, next=e.first) for e in in_topic]
+
     def _file(self, schema: pa.Schema, file: InboxFile) -> Iterator[pa.RecordBatch]:
         try:
             data = self.inbox.read(file)
         except OutsideError as error:
-            if not error.retry:
+            if not error.retry or isinstance(error, OutOfReachError):
                 raise
             self.unfinished.append(file.name)  # the next run reads it
             return
@@ -145,7 +226,7 @@ class _Arrivals:
             self.seen.append(replace(same, size=file.size, modified=file.modified))
             return
         first, rejected = self.next, ""
-        policy = self.source.changed_file
+        policy = self.policy
         if any(not e.rejected for e in earlier):
             self.observer.alarm(f"HR0302: {file.name} came again with other bytes ({policy})")
         if policy == "reject" and any(not e.rejected for e in earlier):
@@ -215,19 +296,3 @@ def arrival_schema(source: Source) -> pa.Schema:
         ("_error", pa.string()), ("_bytes", pa.binary()),
     ]  # fmt: skip
     return pa.schema([*fixed, *((name, pa.string()) for name in formats.columns(source))])
-
-
-def landing_sql(source: Source) -> str:
-    """SQL that makes bronze rows of ``arrivals``."""
-    now = "TIMESTAMPTZ '" + dt.datetime.now(dt.UTC).isoformat() + "'"
-    origin = f"_file, _row, '{source.name}' AS _lane, _offset, {now} AS _landed_at, _sha256"
-    if source.format.kind != "jsonl":
-        return f"SELECT {origin}, _error, _bytes, {', '.join(quote(n) for n in formats.columns(source))} FROM _arrivals"
-    fields = ", ".join(f"_json.{quote(source.sent(c.name))}" for c in source.columns)
-    no_object = f"_json IS NULL OR NOT starts_with(ltrim(_line, {JSON_SPACE}), '{{')"
-    problem = f"coalesce(_error, CASE WHEN {no_object} THEN 'not a JSON object' END)"
-    return (
-        f"SELECT {origin}, _problem AS _error, CASE WHEN _problem IS NOT NULL THEN coalesce(_bytes, encode(_line)) END "
-        f"AS _bytes, {fields} FROM (SELECT *, {problem} AS _problem FROM "
-        f"(SELECT *, {decode_json(source, '_line')} AS _json FROM _arrivals))"
-    )

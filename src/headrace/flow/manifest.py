@@ -85,16 +85,21 @@ def current(landed: Sequence[Landed]) -> dict[tuple[str, str], Landed]:
     return newest
 
 
-def replaced(source: Source, lake: Lake, engine: Engine, landed: Sequence[Landed]) -> set[int]:
-    """Offsets of a source's records that corrected ones replace: bronze names them as the rows of replayed files."""
+def replaced(source: Source, lake: Lake, engine: Engine, landed: Sequence[Landed]) -> dict[str, set[int]]:
+    """By lane, offsets of a source's records that corrected ones replace: bronze names them as the rows of replayed
+    files, and their lane, where it is not the source's own, in the files' names."""
     replays = [e for e in landed if e.source == source.name and e.file.startswith(REPLAY)]
     bronze = lake.snapshot(f"bronze/{source.name}") if replays else None
     if bronze is None:
-        return set()
+        return {}
     first = min(e.first for e in replays)
     scan = engine.scan(bronze.files, bronze_columns(source), grown=True)
-    rows = engine.rows(f"SELECT _row FROM {scan} WHERE _offset >= {first} AND starts_with(_file, '{REPLAY}')")
-    return {int(row[0]) for row in rows}
+    rows = engine.rows(f"SELECT _file, _row FROM {scan} WHERE _offset >= {first} AND starts_with(_file, '{REPLAY}')")
+    found: dict[str, set[int]] = {}
+    for file, row in rows:
+        lane = file.removeprefix(REPLAY).partition("/")[2] or source.name
+        found.setdefault(lane, set()).add(int(row))
+    return found
 
 
 def void_ranges(landed: Sequence[Landed], source: str) -> list[tuple[int, int]]:

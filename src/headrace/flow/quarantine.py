@@ -9,7 +9,7 @@ from typing import Any
 
 from headrace.errors import ContractError, NotFoundError, nearest
 from headrace.model.project import LoadedProject
-from headrace.model.source import Source
+from headrace.model.source import Source, source_of
 from headrace.ports import Engine, Lake
 from headrace.sql.judge import bronze_columns, is_json_text, literal, quote, silver_columns
 
@@ -32,10 +32,10 @@ class Quarantine:
             if silver is None:
                 continue
             rows = self.engine.rows(
-                f"SELECT list_aggregate(_reasons, 'string_agg', '; '), count(*), min(_offset) FROM "
+                f"SELECT list_aggregate(_reasons, 'string_agg', '; '), count(*), min_by(_lane || ':' || _offset, (_lane, _offset)) FROM "
                 f"{self.engine.scan(silver.files, silver_columns(one))} WHERE {REJECTED} GROUP BY 1"
             )
-            found += [(one.name, reason, count, f"{one.name}:{first}") for reason, count, first in rows]
+            found += [(one.name, reason, count, first) for reason, count, first in rows]
         return sorted(found, key=lambda row: (-row[2], row[0], row[1]))
 
     def records(self, name: str, reason: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
@@ -45,16 +45,16 @@ class Quarantine:
         if silver is None or bronze is None:
             return []
         only = f" AND list_contains(_reasons, {literal(reason)})" if reason else ""
-        rejected = f"SELECT _offset, _reasons FROM {self.engine.scan(silver.files, silver_columns(source))} WHERE {REJECTED}{only} ORDER BY _offset LIMIT {limit}"
+        rejected = f"SELECT _lane, _offset, _reasons FROM {self.engine.scan(silver.files, silver_columns(source))} WHERE {REJECTED}{only} ORDER BY _lane, _offset LIMIT {limit}"
         sent = ", ".join(f"b.{quote(source.sent(c.name))}" for c in source.columns)
         rows = self.engine.rows(
-            f"SELECT b._file, b._row, b._offset, s._reasons, b._bytes, {sent} FROM ({rejected}) AS s "
-            f"JOIN {self.engine.scan(bronze.files, bronze_columns(source), grown=True)} AS b ON b._offset = s._offset ORDER BY b._offset"
+            f"SELECT b._file, b._row, b._lane || ':' || b._offset, s._reasons, b._bytes, {sent} FROM ({rejected}) AS s "
+            f"JOIN {self.engine.scan(bronze.files, bronze_columns(source), grown=True)} AS b ON b._lane = s._lane AND b._offset = s._offset ORDER BY b._lane, b._offset"
         )
         return [self._record(source, row) for row in rows]
 
     def _record(self, source: Source, row: tuple[Any, ...]) -> dict[str, Any]:
-        file, number, offset, reasons, raw, *values = row
+        file, number, origin, reasons, raw, *values = row
         sent: Any = {source.sent(c.name): v for c, v in zip(source.columns, values, strict=True)}
         for column in source.columns:
             text = sent[source.sent(column.name)]
@@ -63,7 +63,7 @@ class Quarantine:
         if raw is not None:
             sent = bytes(raw).decode(errors="backslashreplace")
         return {
-            "origin": f"{source.name}:{offset}",
+            "origin": origin,
             "file": file,
             "row": number,
             "reasons": list(reasons),
@@ -77,8 +77,8 @@ class Quarantine:
         return found
 
 
-def corrected(source: Source, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(origin's offset, record) of each line of an exported and mended file; raises ContractError HR0305 naming the line."""
+def corrected(source: Source, text: str) -> Iterator[tuple[tuple[str, int], dict[str, Any]]]:
+    """(origin's lane and offset, record) of each line of an exported and mended file; raises ContractError HR0305 naming the line."""
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -88,9 +88,13 @@ def corrected(source: Source, text: str) -> Iterator[tuple[int, dict[str, Any]]]
             json.dumps(entry, ensure_ascii=False).encode()  # half of a surrogate pair is no text
             lane, _, offset = str(entry["origin"]).rpartition(":")
             record = entry["record"]
-            if lane != source.name or not (offset.isascii() and offset.isdigit()) or not isinstance(record, dict):
+            if (
+                source_of(lane) != source.name
+                or not (offset.isascii() and offset.isdigit())
+                or not isinstance(record, dict)
+            ):
                 raise ValueError
         except (ValueError, KeyError, TypeError, RecursionError):
             raise ContractError("HR0305", f"line {number} is not a corrected record of {source.name}",
                                 help='{"origin": "source:offset", "record": {…}} as `headrace quarantine export` writes it') from None  # fmt: skip
-        yield int(offset), record
+        yield (lane, int(offset)), record

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
+from headrace.flow.lanes import ends, lanes_of
 from headrace.flow.manifest import Landed, replaced, void_ranges
 from headrace.model.run import Step
 from headrace.model.source import Source
 from headrace.ports import Engine, Lake, Observer
 from headrace.sql.judge import bronze_columns, identity_sql, judge_sql, repeats_sql, silver_columns
+from headrace.sql.lanes import within
 
+Voids = Mapping[str, Sequence[Sequence[int]]]
+"""By lane, ranges [first, end) of records that are neither counted nor looked at for duplicates."""
 CONTRACT = "contract"
 """The lake transaction that names the contract a silver table was judged by."""
 
@@ -22,9 +26,10 @@ KEYS_TOLD = 5
 """Repeated keys that an alarm names."""
 
 
-def contract_hash(source: Source, voids: Sequence[tuple[int, int]]) -> int:
+def contract_hash(source: Source, voids: Voids) -> int:
     """A number that changes with whatever changes a verdict, or the records that count."""
-    text = judge_sql(source, "bronze", "_repeats") + repeats_sql(source, "judged") + repr((voids, source.event_time))
+    said = sorted((lane, [*map(tuple, ranges)]) for lane, ranges in voids.items())
+    text = judge_sql(source, "bronze", "_repeats") + repeats_sql(source, "judged") + repr((said, source.event_time))
     return int(hashlib.sha256(text.encode()).hexdigest()[:15], 16)
 
 
@@ -36,20 +41,21 @@ def refine(source: Source, lake: Lake, engine: Engine, observer: Observer, lande
     bronze, silver = lake.snapshot(f"bronze/{source.name}"), lake.snapshot(f"silver/{source.name}")
     voids = voids_of(source, lake, engine, landed)
     judged_by = contract_hash(source, voids)
-    end = (bronze.transaction(source.name) or 0) if bronze else 0
     same = silver is not None and silver.transaction(CONTRACT) == judged_by
-    done = (silver.transaction(source.name) or 0) if silver is not None and same else 0
-    if bronze is None or (same and done == end):
+    starts = lanes_of(source, lake, engine)
+    landing = ends(bronze, starts)
+    done = ends(silver, starts) if same else {}
+    if bronze is None or (same and done == landing):
         return step
-    whole = source.role == "reference" or done == 0
-    first = 0 if whole else done
-    observer.begin("refine", source.name, end - first)
+    whole = source.role == "reference" or not done
+    ranges = {lane: (0 if whole else done.get(lane, starts[lane]), end) for lane, end in landing.items()}
+    observer.begin("refine", source.name, sum(end - max(first, starts[lane]) for lane, (first, end) in ranges.items()))
     sql = judging(
-        source, engine.scan(bronze.files, bronze_columns(source), grown=True), first, end, voids, engine, observer
+        source, engine.scan(bronze.files, bronze_columns(source), grown=True), ranges, voids, engine, observer
     )
     path = lake.new_file(f"silver/{source.name}")
     rows = engine.write(sql, path)
-    transactions = {source.name: end, CONTRACT: judged_by}
+    transactions = {**landing, CONTRACT: judged_by}
     lake.commit(
         f"silver/{source.name}", [(path, rows)], keep=[] if whole else None, base=silver, transactions=transactions
     )
@@ -68,24 +74,26 @@ def refine(source: Source, lake: Lake, engine: Engine, observer: Observer, lande
     return step
 
 
-def voids_of(source: Source, lake: Lake, engine: Engine, landed: list[Landed]) -> list[tuple[int, int]]:
-    """Offsets of a source's records that count no more: of replaced file versions, and replaced by corrected ones."""
-    return _joined([*void_ranges(landed, source.name), *((o, o + 1) for o in replaced(source, lake, engine, landed))])
+def voids_of(source: Source, lake: Lake, engine: Engine, landed: list[Landed]) -> Voids:
+    """A source's records that count no more: those of replaced file versions, and those replaced by corrected ones."""
+    found = {lane: [(o, o + 1) for o in offsets] for lane, offsets in replaced(source, lake, engine, landed).items()}
+    if ranges := void_ranges(landed, source.name):
+        found[source.name] = found.get(source.name, []) + ranges
+    return {lane: _joined(ranges) for lane, ranges in found.items()}
 
 
 def judging(
     source: Source,
     bronze: str,
-    first: int,
-    end: int,
-    voids: Sequence[tuple[int, int]],
+    ranges: Mapping[str, tuple[int, int]],
+    voids: Voids,
     engine: Engine,
     observer: Observer | None = None,
 ) -> str:
-    """SQL that judges the bronze records [first, end), with the duplicates and the superseded ones among them."""
-    scan = _kept(engine, bronze, voids)
-    engine.define("_to_judge", f"SELECT * FROM {scan} WHERE _offset >= {first} AND _offset < {end}")
-    repeats = _repeats(source, scan, first, end, engine)
+    """SQL that judges the bronze records [first, end) of each lane, with the duplicates and the superseded among them."""
+    scan = kept(engine, bronze, voids)
+    engine.define("_to_judge", f"SELECT * FROM {scan} WHERE {within(ranges)}")
+    repeats = _repeats(source, scan, ranges, engine)
     if repeats and source.role == "reference" and observer is not None:
         _tell_repeated_keys(source, engine, observer)
     return judge_sql(source, "_to_judge", repeats)
@@ -102,36 +110,43 @@ def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return joined
 
 
-def _kept(engine: Engine, scan: str, voids: Sequence[tuple[int, int]]) -> str:
+def kept(engine: Engine, scan: str, voids: Voids) -> str:
     """A relation of bronze without void records."""
     if not voids:
         return scan
+    listed = [(lane, first, end) for lane, ranges in voids.items() for first, end in ranges]
     # Offset by offset: a hash join, where a condition of so many ranges takes minutes for a million rows.
-    engine.offer("_void_ranges", pa.table({"low": [v[0] for v in voids], "high": [v[1] for v in voids]}))
-    engine.keep("_void_offsets", "SELECT unnest(range(low, high)) AS _offset FROM _void_ranges")
-    return f"{scan} ANTI JOIN _void_offsets USING (_offset)"
+    columns = dict(zip(("_lane", "low", "high"), map(list, zip(*listed, strict=True)), strict=True))
+    engine.offer("_void_ranges", pa.table(columns))
+    engine.keep("_void_offsets", "SELECT _lane, unnest(range(low, high)) AS _offset FROM _void_ranges")
+    return f"{scan} ANTI JOIN _void_offsets USING (_lane, _offset)"
 
 
-def _repeats(source: Source, scan: str, first: int, end: int, engine: Engine) -> str | None:
+def _repeats(source: Source, scan: str, ranges: Mapping[str, tuple[int, int]], engine: Engine) -> str | None:
     """The name of a relation of duplicates or superseded records; None where no id occurs twice.
 
     Ids are compared by a hash of their typed values first: only where two hashes are alike are records judged twice,
     which for most runs is never. A conflict of hashes costs time, not correctness.
     """
-    begin = max(first - source.horizon, 0)
-    window = f"FROM {scan} WHERE _offset >= {begin} AND _offset < {end} AND _error IS NULL"
-    ids = identity_sql(source, f"(SELECT * {window})")
+    before = {lane: (max(first - source.horizon, 0), first) for lane, (first, _) in ranges.items()}
+    window = within({lane: (before[lane][0], end) for lane, (_, end) in ranges.items()}) + " AND _error IS NULL"
     known = " AND ".join(f"{name} IS NOT NULL" for name in source.identity)
-    hashed = f"SELECT _offset, hash({', '.join(source.identity)}) AS _id FROM ({ids}) WHERE {known}"
-    engine.keep("_arrived", f"SELECT _id, count(*) AS _times FROM ({hashed}) WHERE _offset >= {first} GROUP BY _id")
-    before = f" UNION SELECT _id FROM ({hashed}) WHERE _offset < {first} AND _id IN (SELECT _id FROM _arrived)"
-    engine.keep("_alike", f"SELECT _id FROM _arrived WHERE _times > 1{before if begin < first else ''}")
+    # A duplicate is one of its lane; the keys of references are compared across all, and references have one lane.
+    hashed = (
+        f"SELECT _lane, _offset, hash(_lane, {', '.join(source.identity)}) AS _id FROM "
+        f"({identity_sql(source, f'(SELECT * FROM {scan} WHERE {window})')}) WHERE {known}"
+    )
+    engine.keep("_arrived", f"SELECT _id, count(*) AS _times FROM ({hashed}) WHERE {within(ranges)} GROUP BY _id")
+    earlier = f" UNION SELECT _id FROM ({hashed}) WHERE {within(before)} AND _id IN (SELECT _id FROM _arrived)"
+    some = any(first < end for first, end in before.values())
+    engine.keep("_alike", f"SELECT _id FROM _arrived WHERE _times > 1{earlier if some else ''}")
     if engine.rows("SELECT count(*) FROM _alike")[0][0] == 0:
         return None
-    engine.keep("_candidate_offsets", f"SELECT _offset FROM ({hashed}) WHERE _id IN (SELECT _id FROM _alike)")
-    engine.define("_candidates", f"SELECT * {window} AND _offset IN (SELECT _offset FROM _candidate_offsets)")
+    engine.keep("_candidate_offsets", f"SELECT _lane, _offset FROM ({hashed}) WHERE _id IN (SELECT _id FROM _alike)")
+    candidates = f"SELECT * FROM {scan} SEMI JOIN _candidate_offsets USING (_lane, _offset) WHERE {window}"
+    engine.define("_candidates", candidates)
     engine.keep("_candidates_judged", judge_sql(source, "_candidates", None))
-    engine.keep("_repeats", f"SELECT * FROM ({repeats_sql(source, '_candidates_judged')}) WHERE _offset >= {first}")
+    engine.keep("_repeats", f"SELECT * FROM ({repeats_sql(source, '_candidates_judged')}) WHERE {within(ranges)}")
     return "_repeats"
 
 

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from headrace.model.mart import Mart
 from headrace.model.project import LoadedProject
 from headrace.model.serving import ServingTable
-from headrace.model.source import Source
+from headrace.model.source import Source, source_of
 from headrace.ports import Engine, Lake
 from headrace.sql.gold import finished_sql, merged_sql, parts_columns
 from headrace.sql.judge import silver_columns
+from headrace.sql.lanes import within
 
 VERDICTS = "verdicts"
 JUDGED = "_judged"
@@ -19,7 +20,7 @@ FOREVER = "TIMESTAMP '9999-12-31'"
 
 
 class Relations:
-    """Defines the engine's views. ``end`` gives each source's end; ``contracts`` what its silver was judged by;
+    """Defines the engine's views. ``end`` gives the end of each lane; ``contracts`` what its silver was judged by;
     ``silver`` its files where the caller read all three from one version (None: those of the newest); ``judged`` the
     engine's tables that stand for the silver of some sources, as while they are streamed."""
 
@@ -54,15 +55,14 @@ class Relations:
         """Makes every source, dataset and mart readable. With ``first``, facts begin at that offset of their lane, and
         references, which are whole where they are joined, have nothing to count."""
         facts = {name for name, source in self.project.sources.items() if source.role == "fact"}
-        wanted = None if first is None else {lane: offset for lane, offset in first.items() if lane in facts}
+        wanted = None if first is None else {lane: offset for lane, offset in first.items() if source_of(lane) in facts}
         # Views cost milliseconds each, and most marts ask for the same ones.
         if self._defined and wanted == self._first:
             return
         self._defined, self._first = True, wanted
         for source in self.project.sources.values():
-            begin = (wanted or {}).get(source.name, 0)
-            self.engine.define(source.name, self._clean(source, begin))
-            self.engine.define(source.name + JUDGED, self._judged(source, begin))
+            self.engine.define(source.name, self._clean(source, wanted))
+            self.engine.define(source.name + JUDGED, self._judged(source, wanted))
         if self.project.sources:
             counted = (self._counted(s, wanted) for s in self.project.sources.values())
             self.engine.define(VERDICTS, " UNION ALL ".join(counted))
@@ -92,16 +92,15 @@ class Relations:
                 self._datasets.add(dataset.name)
                 ready.add(dataset.name)
 
-    def _silver(self, source: Source, first: int) -> str:
-        scan = self._scans[source.name]
-        if first == 0 and source.name in self.end:
-            return f"{scan} WHERE _offset < {self.end[source.name]}"
-        return f"{scan} WHERE _offset >= {first} AND _offset < {self.end.get(source.name, 0)}"
+    def _silver(self, source: Source, first: Mapping[str, int] | None) -> str:
+        lanes = {lane: end for lane, end in self.end.items() if source_of(lane) == source.name}
+        ranges = {lane: ((first or {}).get(lane, 0), end) for lane, end in lanes.items()}
+        return f"{self._scans[source.name]} WHERE {within(ranges)}"
 
-    def _clean(self, source: Source, first: int) -> str:
+    def _clean(self, source: Source, first: Mapping[str, int] | None) -> str:
         columns = ", ".join(c.name for c in source.columns)
         if source.role == "reference":
-            first = 0  # a reference is joined: all of it, whatever part of the facts is read
+            first = None  # a reference is joined: all of it, whatever part of the facts is read
         clean = f"SELECT {columns}, _lane, _offset FROM {self._silver(source, first)} AND _verdict = 'clean'"
         if source.valid_from is None:
             return clean
@@ -112,7 +111,7 @@ class Relations:
         )
         return f"SELECT *, coalesce({following}, CAST({FOREVER} AS {kind})) AS valid_to FROM ({clean})"
 
-    def _judged(self, source: Source, first: int) -> str:
+    def _judged(self, source: Source, first: Mapping[str, int] | None) -> str:
         # A quarantined record without a required value has no place on a spine; `verdicts` counts it all the same.
         required = "".join(f" AND {c.name} IS NOT NULL" for c in source.columns if not c.nullable)
         columns = ", ".join(c.name for c in source.columns)
@@ -122,9 +121,9 @@ class Relations:
         )
 
     def _counted(self, source: Source, first: Mapping[str, int] | None) -> str:
-        nothing = first is not None and source.role == "reference"
-        begin = self.end.get(source.name, 0) if nothing else (first or {}).get(source.name, 0)
-        return self._verdicts(source, self._silver(source, begin))
+        if first is not None and source.role == "reference":
+            first = self.end
+        return self._verdicts(source, self._silver(source, first))
 
     def _verdicts(self, source: Source, silver: str) -> str:
         """One row for each thing that was found of each record: landed, its verdict, repairs, flags."""
@@ -192,7 +191,8 @@ class Relations:
 
     def lanes(self, name: str) -> dict[str, int]:
         """The fact lanes that a relation counts, with their ends."""
-        return {lane: self.end.get(lane, 0) for lane in fact_lanes(self.project, name)}
+        facts = fact_sources(self.project, name)
+        return {lane: end for lane, end in self.end.items() if source_of(lane) in facts}
 
     def counts_reference(self, name: str) -> bool:
         """Whether a relation's own rows come, in part, from a reference."""
@@ -204,12 +204,14 @@ class Relations:
         return source is not None and source.role == "reference"
 
 
-def fact_lanes(project: LoadedProject, name: str) -> set[str]:
-    """The fact lanes whose records a relation counts. A pinned mart that is read stays as it was fitted, whatever comes."""
+def fact_sources(project: LoadedProject, name: str) -> set[str]:
+    """The facts whose records a relation counts. A pinned mart that is read stays as it was fitted, whatever comes."""
     if name in project.datasets or name in project.marts:
         read = project.datasets.get(name) or project.marts[name]
-        return {lane for i in read.inputs if i not in project.pins for lane in fact_lanes(project, i)}
-    names = list(project.sources) if name == VERDICTS else [name if name in project.sources else name.removesuffix(JUDGED)]
+        return {fact for i in read.inputs if i not in project.pins for fact in fact_sources(project, i)}
+    names = (
+        list(project.sources) if name == VERDICTS else [name if name in project.sources else name.removesuffix(JUDGED)]
+    )
     return {n for n in names if project.sources[n].role == "fact"}
 
 

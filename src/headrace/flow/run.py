@@ -5,31 +5,35 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from headrace.errors import ConflictError, HeadraceError
 from headrace.flow import manifest
 from headrace.flow.aggregate import Aggregated, aggregate
 from headrace.flow.control import POINTER, epoch_of, generation_of, made_pointer
-from headrace.flow.land import land, recover
+from headrace.flow.land import copy, land, recover
+from headrace.flow.lanes import ends, lanes_of
+from headrace.flow.lanes import streamed as stream_lanes
 from headrace.flow.publish import publish
 from headrace.flow.refine import CONTRACT, refine, voids_of
 from headrace.flow.relations import Relations
 from headrace.flow.status import record
-from headrace.flow.stream import code_of, lanes_of
+from headrace.flow.stream import code_of, streamed_sources
 from headrace.model.mart import Mart
 from headrace.model.project import LoadedProject
 from headrace.model.run import Run, Step
 from headrace.model.serving import ServingTable
-from headrace.ports import Engine, Inbox, Lake, Observer, Store
+from headrace.model.source import source_of
+from headrace.ports import Engine, Inbox, Lake, Log, Observer, Store
 from headrace.seam import epoch as epochs
 from headrace.seam import generation as generations
 from headrace.seam import pointer as pointers
 from headrace.seam.epoch import Epoch
-from headrace.seam.generation import Generation, TableState
+from headrace.seam.generation import Generation, TableState, instant, moment_order
 from headrace.seam.pointer import Pointer
 from headrace.seam.ranges import aligned_cut
+from headrace.sql.lanes import within
 
 
 @dataclass(slots=True)
@@ -38,6 +42,7 @@ class Batch:
 
     project: LoadedProject
     inbox: Inbox
+    log: Log
     lake: Lake
     engine: Engine
     store: Store
@@ -58,6 +63,7 @@ class Batch:
         started = time.monotonic()
         run = Run(dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
         landed = self.land(run)
+        self.copy(run)
         for source in self.project.sources.values():
             _note(run, refine(source, self.lake, self.engine, self.observer, landed))
         self.generate(run, full=full, refit=refit, take_over=take_over)
@@ -71,13 +77,23 @@ class Batch:
         with self.landing():
             return self._land(run)
 
+    def copy(self, run: Run, *, accept_gaps: bool = False) -> None:
+        """Brings to bronze what is in the log, where that is not bronze itself."""
+        if self.log.is_bronze:
+            return
+        with self.landing():
+            for source in self.project.sources.values():
+                if source.role == "fact":
+                    step = copy(source, self.log, self.lake, self.engine, self.observer, accept_gaps=accept_gaps)
+                    _note(run, step)
+
     def _land(self, run: Run) -> list[manifest.Landed]:
         known = manifest.load(self.lake, self.engine)
         new: list[manifest.Landed] = []
         try:
             for source in self.project.sources.values():
                 new += recover(source, self.lake, self.engine, known)
-                step, landed = land(source, self.inbox, self.lake, self.engine, self.observer, [*known, *new])
+                step, landed = land(source, self.inbox, self.log, self.lake, self.engine, self.observer, [*known, *new])
                 new += landed
                 _note(run, step)
         finally:
@@ -207,10 +223,12 @@ class Batch:
 
     def open_epoch(self, number: int, relations: Relations, references: Mapping[str, int]) -> int:
         """Records the epoch that begins with this generation, at its cut."""
-        facts = [s for s in self.project.sources.values() if s.role == "fact"]
-        origins = {source.name: relations.end[source.name] for source in facts if source.name in relations.end}
+        facts = {name: source for name, source in self.project.sources.items() if source.role == "fact"}
+        origins = {lane: end for lane, end in relations.end.items() if source_of(lane) in facts}
         landed = manifest.load(self.lake, self.engine)
-        voids = {source.name: voids_of(source, self.lake, self.engine, landed) for source in facts}
+        voids: dict[str, Sequence[Sequence[int]]] = {}
+        for source in facts.values():
+            voids |= voids_of(source, self.lake, self.engine, landed)
         epoch = Epoch(number, self.range_size, code_of(self.project), origins, references, voids)
         self.store.set_control(epochs.control_name(number), epoch.text())
         return number
@@ -236,20 +254,22 @@ class Batch:
 
         While an epoch is ``streamed``, lanes are cut at the start of a range, and references are those of the epoch.
         """
-        end, contracts, files = {}, {}, {}
-        lanes = lanes_of(self.project)
+        end: dict[str, int] = {}
+        contracts, files = {}, {}
+        counted = streamed_sources(self.project)
         for name, source in self.project.sources.items():
             if streamed is not None and source.role == "reference" and name not in references:
                 continue  # it came after the epoch had begun, and the workers do not see it either
             silver = self.lake.snapshot(f"silver/{name}", references.get(name))
+            lanes = lanes_of(source, self.lake, self.engine)
+            end |= ends(silver, lanes)
             if silver is not None:
-                end[name] = silver.transaction(name) or 0
                 contracts[name] = silver.transaction(CONTRACT) or 0
                 files[name] = silver.files
-            if streamed is not None and name in lanes:
-                end[name] = aligned_cut(
-                    end.get(name, 0), streamed.origin(name), streamed.size, current.cut.get(name, 0)
-                )
+            if streamed is not None and name in counted:
+                for lane in stream_lanes(lanes):
+                    before = current.cut.get(lane, 0)
+                    end[lane] = aligned_cut(end.get(lane, 0), streamed.origin(lane), streamed.size, before)
         return end, contracts, files
 
     def is_current(self, current: Generation, relations: Relations, tables: Iterable[ServingTable]) -> bool:
@@ -271,19 +291,20 @@ class Batch:
         )
 
     def as_of(self, relations: Relations, current: Generation) -> dict[str, str]:
-        """The newest event time of each source's clean records; of facts, only those that are new are read for it."""
-        found = {}
+        """The newest event time of each lane's clean records; of facts, only those that are new are read for it."""
+        found: dict[str, str] = {}
         for source in self.project.sources.values():
             name = source.name
-            if source.event_time is None or name not in relations.end:
+            lanes = {lane: end for lane, end in relations.end.items() if source_of(lane) == name}
+            if source.event_time is None or not lanes:
                 continue
             same = source.role == "fact" and current.contracts.get(name) == relations.contracts.get(name)
-            known = current.as_of.get(name) if same else None
-            first = current.cut.get(name, 0) if same else 0
-            newest = f"SELECT max(CAST({source.event_time} AS TIMESTAMP)) FROM {name} WHERE _offset >= {first}"
-            value = self.engine.rows(f"SELECT CAST(greatest(({newest}), CAST(? AS TIMESTAMP)) AS VARCHAR)", [known])
-            if value[0][0] is not None:
-                found[name] = str(value[0][0]).replace(" ", "T") + "Z"
+            new = within({lane: (current.cut.get(lane, 0) if same else 0, end) for lane, end in lanes.items()})
+            newest = f"CAST(max(CAST({source.event_time} AS TIMESTAMP)) AS VARCHAR)"
+            rows = self.engine.rows(f"SELECT _lane, {newest} FROM {name} WHERE {new} GROUP BY _lane")
+            known = {lane: current.as_of[lane] for lane in lanes if same and lane in current.as_of}
+            for lane, moment in (*known.items(), *((lane, instant(text)) for lane, text in rows if text is not None)):
+                found[lane] = max(found.get(lane, moment), moment, key=moment_order)
         return found
 
 

@@ -6,16 +6,21 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from headrace.errors import MissingExtraError, OutsideError, SettingError
 from headrace.flow.control import epoch_of, generation_of, pointer_of, reached
-from headrace.flow.stream import lanes_of
+from headrace.flow.lanes import ends, gaps_of, lanes_of
+from headrace.flow.lanes import streamed as stream_lanes
+from headrace.flow.stream import streamed_sources
 from headrace.model.project import LoadedProject
 from headrace.model.run import Run
+from headrace.model.source import source_of
 from headrace.ports import Engine, Inbox, Lake, Store
 from headrace.seam import epoch as epochs
 from headrace.seam import generation as generations
@@ -62,7 +67,7 @@ def status(project: LoadedProject, lake: Lake, engine: Engine, store: Store, las
         sources.append(
             {"source": source.name, "landed": sum(counts.values()), "clean": counts.get("clean", 0),
              "quarantined": counts.get("quarantined", 0) + counts.get("unreadable", 0), "duplicates": counts.get("duplicate", 0),
-             "superseded": counts.get("superseded", 0), "as_of": generation.as_of.get(source.name)}
+             "superseded": counts.get("superseded", 0), "as_of": min((m for lane, m in generation.as_of.items() if source_of(lane) == source.name), default=None)}
         )  # fmt: skip
     found = lake.snapshot(RUNS)
     runs = []
@@ -77,12 +82,22 @@ def status(project: LoadedProject, lake: Lake, engine: Engine, store: Store, las
         "project": project.name, "generation": pointer.generation or None, "predecessor": pointer.predecessor,
         "rolled_back": max((n for n in pointer.abandoned if n > pointer.generation and store.control(generations.control_name(n))), default=None), "running": pointer.next,
         "published_at": generation.published_at, "tables": len(generation.tables), "sources": sources, "runs": runs,
-        "stream": streaming(project, lake, store, pointer, generation),
+        "gaps": [{"lane": lane, "first": first, "next": end} for lane, first, end in gaps_of(lake, engine)],
+        "stream": streaming(project, lake, engine, store, pointer, generation),
     }  # fmt: skip
 
 
+def _landed(project: LoadedProject, lake: Lake, engine: Engine) -> dict[str, int]:
+    """The lanes that are streamed, and where bronze ends in each."""
+    found: dict[str, int] = {}
+    for name in streamed_sources(project):
+        lanes = stream_lanes(lanes_of(project.sources[name], lake, engine))
+        found |= dict.fromkeys(lanes, 0) | ends(lake.snapshot(f"bronze/{name}"), lanes)
+    return found
+
+
 def streaming(
-    project: LoadedProject, lake: Lake, store: Store, pointer: Pointer, generation: Generation
+    project: LoadedProject, lake: Lake, engine: Engine, store: Store, pointer: Pointer, generation: Generation
 ) -> dict[str, Any] | None:
     """Who streams, and of each lane where it ends, what the batch and the stream have counted of it, and how many speed
     rows a key has at most that an answer adds (fan-out). None where nothing was ever streamed in this epoch."""
@@ -90,9 +105,7 @@ def streaming(
         return None
     epoch = epoch_of(store, generation.epoch)
     lanes = []
-    for name in sorted(lanes_of(project)):
-        bronze = lake.snapshot(f"bronze/{name}")
-        landed = (bronze.transaction(name) or 0) if bronze is not None else 0
+    for name, landed in sorted(_landed(project, lake, engine).items()):
         cut = generation.cut.get(name, 0)
         counted = max(reached(store, epochs.progress_name(epoch.number, name))[0], cut)
         fan_out = -(-(counted - cut) // epoch.size)
@@ -119,11 +132,9 @@ class Finding:
     help: str = ""
 
 
-def doctor(folder: Path, project: LoadedProject, inbox: Inbox, lake: Lake, store: Store) -> list[Finding]:
+def doctor(folder: Path, project: LoadedProject, inbox: Callable[[], Inbox], lake: Lake, store: Store) -> list[Finding]:
     """Python, disk, folders, inbox, lake and store."""
     free = shutil.disk_usage(folder).free
-    matching = {name: len(inbox.list(source.format.pattern)) for name, source in project.sources.items()}
-    empty = [name for name, count in matching.items() if not count]
     pointer = pointer_of(store)
     named = store.control(generations.control_name(pointer.generation)) is not None or pointer.generation == 0
     return [
@@ -137,11 +148,19 @@ def doctor(folder: Path, project: LoadedProject, inbox: Inbox, lake: Lake, store
             "free some space: a run needs room for a copy of what it changes",
         ),
         Finding("folder", os.access(folder, os.W_OK), str(folder), "the project folder must be writable"),
-        Finding(
-            "inbox",
-            ok=True,
-            found=f"{sum(matching.values())} files" + (f"; none for {', '.join(empty)}" if empty else ""),
-        ),
+        _inbox(project, inbox),
         Finding("lake", ok=True, found=f"{len(lake.tables())} tables"),
         Finding("store", named, f"generation {pointer.generation or 'none yet'}", "headrace run --full"),
     ]
+
+
+def _inbox(project: LoadedProject, inbox: Callable[[], Inbox]) -> Finding:
+    """Whether the inbox answers, which on a server is the likeliest trouble, and for whom it holds something."""
+    try:
+        box = inbox()
+        matching = {name: len(box.list(source.format.pattern)) for name, source in project.sources.items()}
+    except (OutsideError, SettingError, MissingExtraError) as error:
+        return Finding("inbox", ok=False, found=str(error), help=error.help)
+    empty = [name for name, count in matching.items() if not count]
+    found = f"{sum(matching.values())} files" + (f"; none for {', '.join(empty)}" if empty else "")
+    return Finding("inbox", ok=True, found=found)

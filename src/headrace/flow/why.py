@@ -127,11 +127,10 @@ class Why:
             return {**found, "records": 0, "files": []}
         self._keep_keys(key, keys)
         origins = trace_sql(mart, table)
-        self.engine.keep(
-            "_origins", f"SELECT DISTINCT _lane, _offset FROM ({origins}) WHERE _lane = {literal(source.name)}"
-        )
+        own = f"_lane = {literal(source.name)} OR starts_with(_lane, {literal(source.name + '#')})"
+        self.engine.keep("_origins", f"SELECT DISTINCT _lane, _offset FROM ({origins}) WHERE {own}")
         scan = self.engine.scan(silver.files, silver_columns(source))
-        joined = f"{scan} AS s SEMI JOIN _origins AS o ON s._offset = o._offset"
+        joined = f"{scan} AS s SEMI JOIN _origins AS o ON s._lane = o._lane AND s._offset = o._offset"
         files = self.engine.rows(
             f"SELECT _file, count(*), min(_row), max(_row) FROM {joined} GROUP BY 1 ORDER BY 2 DESC, 1"
         )
@@ -141,8 +140,8 @@ class Why:
         )
         sent = ", ".join(f"b.{quote(source.sent(c.name))}" for c in source.columns)
         first = self.engine.rows(
-            f"SELECT b._file, b._row, b._offset, {sent} FROM {self.engine.scan(bronze.files, bronze_columns(source), grown=True)} AS b "
-            f"SEMI JOIN _origins AS o ON b._offset = o._offset ORDER BY b._offset LIMIT {whole}"
+            f"SELECT b._file, b._row, b._lane, b._offset, {sent} FROM {self.engine.scan(bronze.files, bronze_columns(source), grown=True)} AS b "
+            f"SEMI JOIN _origins AS o ON b._lane = o._lane AND b._offset = o._offset ORDER BY b._lane, b._offset LIMIT {whole}"
         )
         names = [source.sent(c.name) for c in source.columns]
         return {
@@ -151,8 +150,8 @@ class Why:
             "files": [{"file": f, "records": n, "rows": f"{low}-{high}"} for f, n, low, high in files],
             "marks": [{"kind": kind, "reason": reason, "records": n} for kind, reason, n in marks],
             "first": [
-                {"file": f, "row": r, "offset": o, "record": dict(zip(names, values, strict=True))}
-                for f, r, o, *values in first
+                {"file": f, "row": r, "lane": lane, "offset": o, "record": dict(zip(names, values, strict=True))}
+                for f, r, lane, o, *values in first
             ],
             "kept_out": self._kept_out(source, mart is not None, *(asked or (key, keys)), scan),
         }

@@ -64,6 +64,10 @@ class Source:
     sent_as: dict[str, str] = field(default_factory=dict)
     horizon: int = 1_000_000
     changed_file: Literal["new version", "reject"] = "new version"
+    topic: str = ""
+    """Its topic in the log, where the project has one."""
+    lane_by: tuple[str, ...] = ()
+    """Columns that decide the lane of a record that is produced into the topic."""
     valid_from: str | None = None
     repairs: tuple[Repair, ...] = ()
     rules: tuple[Rule, ...] = ()
@@ -77,3 +81,8 @@ class Source:
     def sent(self, name: str) -> str:
         """The name of a column in the source's own files."""
         return self.sent_as.get(name, name)
+
+
+def source_of(lane: str) -> str:
+    """The source whose records a lane holds: ``sales`` is its bronze table, ``sales#<topic id>/3`` a partition of its topic."""
+    return lane.partition("#")[0]

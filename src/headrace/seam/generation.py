@@ -49,6 +49,16 @@ class Generation:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
 
 
+def instant(text: str) -> str:
+    """An event time as SQL writes it, as RFC 3339 does."""
+    return text.replace(" ", "T") + "Z"
+
+
+def moment_order(text: str) -> str:
+    """What event times sort by: a fraction of a second comes after none."""
+    return text.removesuffix("Z")
+
+
 EMPTY = Generation(0)
 """Generation 0: before the first run."""
 

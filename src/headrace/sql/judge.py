@@ -250,13 +250,13 @@ def silver_columns(source: Source) -> list[tuple[str, str]]:
 
 
 def identity_sql(source: Source, bronze: str) -> str:
-    """SELECT of every bronze row's identity as typed values, and its ``_offset``; NULL where one is missing or no value
+    """SELECT of every bronze row's identity as typed values, with its lane and offset; NULL where one is missing or no value
     of its type. ``05`` and ``5`` are one BIGINT, ``5`` and ``"5"`` one number in JSON."""
     columns = [c for c in source.columns if c.name in source.identity]
     raw = ", ".join(_raw(source, c) for c in columns)
     texts = ", ".join(f"{sent_text(source, c)} AS {TEXT}{c.name}" for c in columns)
     values = ", ".join(f"{read_column(c)[0]} AS {c.name}" for c in columns)
-    return f"SELECT _offset, {values} FROM (SELECT *, {texts} FROM (SELECT _offset, {raw} FROM {bronze}))"
+    return f"SELECT _lane, _offset, {values} FROM (SELECT *, {texts} FROM (SELECT _lane, _offset, {raw} FROM {bronze}))"
 
 
 def repeats_sql(source: Source, judged: str) -> str:

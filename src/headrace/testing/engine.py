@@ -51,6 +51,12 @@ class EngineSuite:
         engine.keep("k", "SELECT * FROM a")
         assert engine.rows("SELECT * FROM k") == [(2,)]
 
+    def test_rows_are_added_to_what_was_kept(self, tmp_path: Path) -> None:
+        engine = self.make(tmp_path)
+        engine.keep("kept", "SELECT 1 AS x")
+        engine.add("kept", "SELECT x + 1 FROM kept")
+        assert sorted(engine.rows("SELECT x FROM kept")) == [(1,), (2,)]
+
     def test_arrow_data_is_read_by_its_name(self, tmp_path: Path) -> None:
         engine = self.make(tmp_path)
         engine.offer("people", pa.table({"name": ["a", None], "age": pa.array([1, 2], pa.int64())}))

@@ -395,7 +395,7 @@ class Schedule:
 
         def work() -> None:
             with self.outside.engine() as engine:
-                batch = Batch(project, _no_inbox, self.lake, engine, self.store, self.outside.observer)  # type: ignore[arg-type]
+                batch = Batch(project, _no_inbox, _no_inbox, self.lake, engine, self.store, self.outside.observer)  # type: ignore[arg-type]
                 batch.generate(Run(""), full=full, refit=False)
 
         self.runs.append(_Actor("run", work))
@@ -522,7 +522,8 @@ class Schedule:
         self.judge()
         self.land()
         with self.outside.engine() as engine:
-            batch = Batch(self.outside.with_detail, _no_inbox, self.lake, engine, self.store, self.outside.observer)  # type: ignore[arg-type]
+            whole = self.outside.with_detail
+            batch = Batch(whole, _no_inbox, _no_inbox, self.lake, engine, self.store, self.outside.observer)  # type: ignore[arg-type]
             batch.generate(Run(""), full=False, refit=False)
         newest = self.reader.generation(self.reader.pointer().generation)
         if (newest.cut.get("sales"), newest.contracts.get("sales")) != (

@@ -1,0 +1,499 @@
+"""The log in Kafka: a lane is a partition of a topic, named by the topic's id, so that a topic that was deleted and made
+again is another one.
+
+Offsets are kept by who reads, never by the broker alone: a group's committed offsets are for others to see.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from headrace.errors import MissingExtraError, OutsideError
+from headrace.model.source import Source
+from headrace.ports import Arrival, Engine, Record
+from headrace.sql.landing import landing_sql
+
+try:
+    from confluent_kafka import (
+        Consumer,
+        IsolationLevel,
+        KafkaError,
+        KafkaException,
+        Message,
+        Producer,
+        TopicCollection,
+        TopicPartition,
+    )
+    from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
+except ImportError:
+    raise MissingExtraError("kafka", "a log in Kafka (kafka.brokers)", "confluent-kafka") from None
+
+Of = TypeVar("Of")
+BATCH = 20_000
+"""Messages that are taken from the client at a time."""
+READ = 200_000
+"""Messages that one ``read`` gives at most."""
+CHUNK = 20_000
+"""Records of a file that are produced before all of them are known to be written: what an interruption leaves in doubt."""
+TIMEOUT = 30.0
+"""Seconds after which a broker that does not answer is given up."""
+LOOK = 2.0
+"""Seconds between two looks at whether a topic is still the same."""
+
+
+class KafkaLog:
+    """Topics of a cluster. ``settings`` are librdkafka's (address, security); ``partitions`` and ``replicas`` are for the
+    topics that it has to make."""
+
+    def __init__(self, settings: Mapping[str, str], engine: Engine, *, partitions: int, replicas: int) -> None:
+        self.settings: dict[str, str | int | float | bool] = {
+            "log_level": 2,  # what matters comes back as an error; the client would write the rest to standard error
+            "topic.metadata.refresh.interval.ms": 5000,
+            "socket.timeout.ms": 10000,
+            **settings,
+        }
+        self._engine = engine
+        self._partitions = partitions
+        self._replicas = replicas
+        self._admin_client: AdminClient | None = None
+        self._reader: Consumer | None = None
+        self._producer: Producer | None = None
+        self._tails: dict[str, dict[tuple[str, str], dict[int, int]]] = {}
+
+    is_bronze = False
+
+    # Lanes
+
+    def lanes(self, source: Source) -> Mapping[str, tuple[int, int]]:
+        partitions = self.partitions_of(source)
+        extents = self.extents(list(partitions.values()))
+        return {lane: extents[p.topic, p.partition] for lane, p in partitions.items()}
+
+    def partitions_of(self, source: Source) -> dict[str, TopicPartition]:
+        """The lanes that a source's topic has now; none where there is no such topic."""
+        described = self._described([source.topic])[source.topic]
+        if described is None:
+            return {}
+        return {
+            f"{source.name}#{described.topic_id}/{p.id}": TopicPartition(source.topic, p.id)
+            for p in described.partitions
+        }
+
+    def extents(self, partitions: Sequence[TopicPartition]) -> dict[tuple[str, int], tuple[int, int]]:
+        """Of each partition the first retained offset and the end of what is committed."""
+
+        def ask(spec: OffsetSpec) -> dict[tuple[str, int], int]:
+            asked = self._admin.list_offsets(
+                {TopicPartition(p.topic, p.partition): spec for p in partitions},
+                isolation_level=IsolationLevel.READ_COMMITTED,
+                request_timeout=TIMEOUT,
+            )
+            return {(p.topic, p.partition): future.result(TIMEOUT).offset for p, future in asked.items()}
+
+        if not partitions:
+            return {}
+        first = _patiently("reading offsets", lambda: ask(OffsetSpec.earliest()))  # type: ignore[no-untyped-call]
+        end = _patiently("reading offsets", lambda: ask(OffsetSpec.latest()))  # type: ignore[no-untyped-call]
+        return {place: (first[place], end[place]) for place in first}
+
+    def ensure(self, source: Source) -> None:
+        """Makes a source's topic where there is none. Records are kept for good unless its owner says otherwise."""
+        if self.partitions_of(source):
+            return
+        new = NewTopic(source.topic, self._partitions, self._replicas, config={"retention.ms": "-1"})
+        with _translated(f"making topic {source.topic}"):
+            made = self._admin.create_topics([new], operation_timeout=TIMEOUT)[source.topic]
+            try:
+                made.result(TIMEOUT)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
+        deadline = time.monotonic() + TIMEOUT
+        while not self.partitions_of(source) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    # Reading
+
+    def read(self, source: Source, lane: str, first: int, end: int) -> Arrival:
+        partition = self.partitions_of(source).get(lane)
+        if partition is None:
+            raise gone(lane, first, end)
+        low, high = self.extents([partition])[partition.topic, partition.partition]
+        if first < low and first < end:
+            raise gone(lane, first, low)
+        end = min(end, high)
+        messages: list[Message] = []
+        position = first
+        if position < end:
+            partition.offset = first
+            with _translated(f"reading {source.topic}"):
+                self.reader.assign([partition])
+                position = self._fill(messages, first, end)
+                self.reader.unassign()
+        return Arrival(lane, self.relation(source, lane, messages), position)
+
+    def _fill(self, messages: list[Message], first: int, end: int) -> int:
+        position, deadline = first, time.monotonic() + TIMEOUT
+        while position < end and len(messages) < READ:
+            for message in self.reader.consume(min(BATCH, end - position), timeout=0.1):
+                deadline = time.monotonic() + TIMEOUT
+                error = message.error()
+                offset = message.offset() or 0
+                if error is None and offset < end:
+                    messages.append(message)
+                    position = offset + 1
+                elif error is None:
+                    return end
+                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+                    # The last offsets may be those of markers, which nobody is given.
+                    return min(max(position, offset), end)
+                else:
+                    raise KafkaException(error)
+            if time.monotonic() > deadline:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001
+        return position
+
+    def relation(self, source: Source, lane: str, messages: Sequence[Message]) -> str:
+        """Messages as bronze rows. What is no message to a contract, as a deletion marker without a value, is none here."""
+        name = "_log_" + "".join(c if c.isalnum() else "_" for c in lane)
+        self._engine.offer(name, _table(source, [m for m in messages if m.value() is not None]))
+        return f"({landing_sql(source, ['_line'], lane, name)})"
+
+    def feed(self, group: str, sources: Sequence[Source], start: Callable[[str, int], int]) -> KafkaFeed:
+        for source in sources:
+            self.ensure(source)
+        return KafkaFeed(self, group, sources, start)
+
+    # Producing
+
+    def append(self, source: Source, file: str, digest: str, records: Iterable[Record]) -> int:
+        self.ensure(source)
+        known = self._tail(source).pop((file, digest), {})
+        last = max(known.values(), default=0)
+        sure = (last - 1) // CHUNK * CHUNK if last else 0
+        partitions = len(self.partitions_of(source)) if known else 0
+        failed: list[KafkaError] = []
+
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            if error is not None:
+                failed.append(error)
+
+        count = pending = 0
+        headers: list[tuple[str, str | bytes | None]] = [("file", file.encode()), ("sha256", digest.encode())]
+        for row, key, message, problem in records:
+            count += 1
+            if row <= sure:
+                continue
+            # A record that cannot be read has no key of its own; it must go the same way when it is sent again.
+            own = key.encode() or f"{file}:{row}".encode()
+            if known and row <= known.get(murmur2(own) % partitions, 0):
+                continue
+            more = [*headers, ("row", str(row).encode())]
+            if problem is not None:
+                more.append(("error", problem.encode()))
+            self._produce(source.topic, own, bytes(message), more, delivered)
+            pending += 1
+            if row % CHUNK == 0:
+                self._flush(source, failed)
+        self._flush(source, failed)
+        return count
+
+    def _produce(
+        self, topic: str, key: bytes, value: bytes, headers: list[tuple[str, str | bytes | None]], delivered: Any
+    ) -> None:
+        while True:
+            try:
+                self.producer.produce(topic, value, key, headers=headers, on_delivery=delivered)
+            except BufferError:
+                self.producer.poll(0.1)
+            else:
+                return
+
+    def _flush(self, source: Source, failed: list[KafkaError]) -> None:
+        with _translated(f"producing into {source.topic}"):
+            left = self.producer.flush(120)
+            if failed or left:
+                raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001
+
+    def _tail(self, source: Source) -> dict[tuple[str, str], dict[int, int]]:
+        """Of the files that the ends of the lanes speak of: by partition, the last row that is there."""
+        if source.name not in self._tails:
+            found: dict[tuple[str, str], dict[int, int]] = {}
+            partitions = list(self.partitions_of(source).values())
+            extents = self.extents(partitions)
+            for partition in partitions:
+                low, high = extents[partition.topic, partition.partition]
+                partition.offset = max(low, high - CHUNK - 1)
+                messages: list[Message] = []
+                if partition.offset < high:
+                    with _translated(f"reading {source.topic}"):
+                        self.reader.assign([partition])
+                        self._fill(messages, partition.offset, high)
+                        self.reader.unassign()
+                for message in messages:
+                    headers = dict(message.headers() or [])
+                    if "row" in headers:
+                        key = (_text(headers["file"]), _text(headers["sha256"]))
+                        rows = found.setdefault(key, {})
+                        rows[partition.partition] = max(rows.get(partition.partition, 0), int(_text(headers["row"])))
+            self._tails[source.name] = found
+        return self._tails[source.name]
+
+    # Clients
+
+    @property
+    def reader(self) -> Consumer:
+        """A consumer that is nobody's group's: it reads what it is told to."""
+        if self._reader is None:
+            self._reader = Consumer({**self.consuming("headrace.reader"), "fetch.wait.max.ms": 20})
+        return self._reader
+
+    def consuming(self, group: str) -> dict[str, Any]:
+        return {
+            **self.settings,
+            "group.id": group,
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "error",
+            "isolation.level": "read_committed",
+            "partition.assignment.strategy": "cooperative-sticky",
+            # A worker that was killed is missed within seconds.
+            "session.timeout.ms": 6000,
+            "heartbeat.interval.ms": 1500,
+            "max.poll.interval.ms": 300000,
+            # The default stalls a fast consumer for a second whenever its queue is full.
+            "fetch.queue.backoff.ms": 5,
+            "queued.max.messages.kbytes": 65536,
+        }
+
+    @property
+    def producer(self) -> Producer:
+        if self._producer is None:
+            self._producer = Producer(
+                {
+                    **self.settings,
+                    "enable.idempotence": True,
+                    "linger.ms": 20,
+                    "partitioner": "murmur2_random",
+                    "queue.buffering.max.messages": 200_000,
+                }
+            )
+        return self._producer
+
+    @property
+    def _admin(self) -> AdminClient:
+        if self._admin_client is None:
+            self._admin_client = AdminClient(self.settings)
+        return self._admin_client
+
+    def _described(self, topics: Sequence[str]) -> dict[str, Any]:
+        with _translated("asking for topics"):
+            futures = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=TIMEOUT)
+            found: dict[str, Any] = {}
+            for topic, future in futures.items():
+                try:
+                    found[topic] = future.result(TIMEOUT)
+                except KafkaException as error:
+                    if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                        raise
+                    found[topic] = None
+        return found
+
+
+class KafkaFeed:
+    """One worker of a consumer group."""
+
+    def __init__(self, log: KafkaLog, group: str, sources: Sequence[Source], start: Callable[[str, int], int]) -> None:
+        self._log = log
+        self._group = group
+        self._sources = {source.topic: source for source in sources}
+        self._start = start
+        self._lanes: dict[tuple[str, int], str] = {}
+        self._ended: set[tuple[str, int]] = set()
+        self._failure: BaseException | None = None
+        self._looked = 0.0
+        self._consumer = self._joined()
+
+    @property
+    def lanes(self) -> Collection[str]:
+        return self._lanes.values()
+
+    @property
+    def is_caught_up(self) -> bool:
+        return bool(self._lanes) and self._ended.issuperset(self._lanes)
+
+    def poll(self, wait: float) -> Sequence[Arrival]:
+        with _translated("reading the log"):
+            came = self._consumer.consume(BATCH, timeout=max(wait, 0.05))
+        if self._failure is not None:
+            raise self._failure
+        if came or time.monotonic() > self._looked + LOOK:
+            # A topic that was deleted and made again goes on at the same offsets without any error; only its id tells.
+            self._looked = time.monotonic()
+            if self._renewed():
+                return []
+        taken: dict[tuple[str, int], list[Message]] = {}
+        ends: dict[tuple[str, int], int] = {}
+        for message in came:
+            place = (message.topic() or "", message.partition() or 0)
+            error = message.error()
+            if error is None:
+                taken.setdefault(place, []).append(message)
+                ends[place] = (message.offset() or 0) + 1
+                self._ended.discard(place)
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+                ends[place] = max(ends.get(place, 0), message.offset() or 0)
+                self._ended.add(place)
+            elif place in self._lanes and error.code() in _GONE:
+                raise self._gone(place)
+            elif error.fatal():
+                raise OutsideError("HR0412", f"the log: {error.str()}", retry=True, help="headrace doctor")
+        return [
+            Arrival(self._lanes[place], self._log.relation(self._sources[place[0]], self._lanes[place], taken.get(place, [])), end)
+            for place, end in ends.items()
+            if place in self._lanes
+        ]  # fmt: skip
+
+    def commit(self, lane: str, offset: int) -> None:
+        for (topic, partition), name in self._lanes.items():
+            if name == lane:
+                # For others to see: a worker starts at its own checkpoint.
+                with contextlib.suppress(KafkaException):
+                    self._consumer.commit(offsets=[TopicPartition(topic, partition, offset)], asynchronous=True)
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def _joined(self) -> Consumer:
+        consumer = Consumer(self._log.consuming(self._group))
+        topics = list(self._sources)
+        consumer.subscribe(topics, on_assign=self._given, on_revoke=self._taken, on_lost=self._taken)
+        return consumer
+
+    def _given(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        try:
+            for source in self._sources.values():
+                mine = {p.partition: p for p in partitions if p.topic == source.topic}
+                for lane, (low, _) in self._log.lanes(source).items() if mine else ():
+                    number = int(lane.rpartition("/")[2])
+                    if number in mine:
+                        self._lanes[source.topic, number] = lane
+                        offset = self._start(lane, low)
+                        if offset < low:
+                            raise gone(lane, offset, low)
+                        mine[number].offset = offset
+            consumer.incremental_assign(partitions)
+        except BaseException as error:  # noqa: BLE001  # the client would swallow it; poll raises it
+            self._failure = error
+
+    def _taken(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        for partition in partitions:
+            self._lanes.pop((partition.topic, partition.partition), None)
+            self._ended.discard((partition.topic, partition.partition))
+        with contextlib.suppress(KafkaException):
+            consumer.incremental_unassign(partitions)
+
+    def _renewed(self) -> bool:
+        """Whether a topic is not the one any more that its lanes are named by; then the worker joins anew."""
+        current = {lane for source in self._sources.values() for lane in self._log.partitions_of(source)}
+        if current.issuperset(self._lanes.values()):
+            return False
+        self._consumer.close()
+        self._lanes.clear()
+        self._ended.clear()
+        self._consumer = self._joined()
+        return True
+
+    def _gone(self, place: tuple[str, int]) -> OutsideError:
+        low, _ = self._log.extents([TopicPartition(*place)])[place]
+        return gone(self._lanes[place], -1, low)
+
+
+_SOON = {
+    KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_PARTITION, KafkaError._TIMED_OUT, KafkaError._TRANSPORT,  # noqa: SLF001
+}  # fmt: skip
+_GONE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}  # noqa: SLF001
+
+
+def gone(lane: str, first: int, end: int) -> OutsideError:
+    """Records that should have been read, and that the log has not any more."""
+    what = (
+        f"offsets {first} to {end} of {lane} are gone"
+        if first >= 0
+        else f"{lane} begins at {end} now: records are gone"
+    )
+    return OutsideError("HR0411", what, help="headrace land --accept-gaps, then headrace run --take-over")
+
+
+def murmur2(data: bytes) -> int:
+    """The hash that Kafka's default partitioner takes a key's partition from (Apache Kafka, ``Utils.murmur2``), as a
+    number that is not negative."""
+    m, mask = 0x5BD1E995, 0xFFFFFFFF
+    h = (0x9747B28C ^ len(data)) & mask
+    whole = len(data) & ~3
+    for i in range(0, whole, 4):
+        k = int.from_bytes(data[i : i + 4], "little") * m & mask
+        k = (k ^ (k >> 24)) * m & mask
+        h = (h * m & mask) ^ k
+    rest = data[whole:]
+    if rest:
+        h = (h ^ int.from_bytes(rest, "little")) * m & mask
+    h = (h ^ (h >> 13)) * m & mask
+    return (h ^ (h >> 15)) & 0x7FFFFFFF
+
+
+def _table(source: Source, messages: Sequence[Message]) -> pa.Table:
+    """Messages as ``landing_sql`` reads them."""
+    columns: dict[str, list[Any]] = {name: [] for name in ("_file", "_sha256", "_row", "_error", "_bytes", "_line")}
+    offsets = []
+    elsewhere = f"kafka:{source.topic}"
+    for message in messages:
+        offset, value, sent = message.offset(), message.value() or b"", message.headers()
+        headers = dict(sent) if sent else {}
+        offsets.append(offset)
+        columns["_file"].append(_text(headers["file"]) if "file" in headers else elsewhere)
+        columns["_sha256"].append(_text(headers.get("sha256", b"")))
+        columns["_row"].append(int(_text(headers["row"])) if "row" in headers else offset)
+        error = _text(headers["error"]) if "error" in headers else None
+        try:
+            line = value.decode() if error is None else None
+        except UnicodeDecodeError:
+            line, error = None, "not UTF-8"
+        columns["_error"].append(error)
+        columns["_bytes"].append(value if error is not None else None)
+        columns["_line"].append(line)
+    types = {"_row": pa.int64(), "_bytes": pa.binary()}
+    table = {name: pa.array(values, types.get(name, pa.string())) for name, values in columns.items()}
+    return pa.table({**table, "_offset": pa.array(offsets, pa.int64())})
+
+
+def _text(value: bytes | str | None) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value or ""
+
+
+def _patiently(doing: str, call: Callable[[], Of]) -> Of:
+    """The call's value; it is made again while a cluster is electing leaders or has only just heard of a topic."""
+    deadline = time.monotonic() + TIMEOUT
+    with _translated(doing):
+        while True:
+            try:
+                return call()
+            except KafkaException as error:
+                if (not error.args[0].retriable() and error.args[0].code() not in _SOON) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def _translated(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except KafkaException as error:
+        problem = error.args[0]
+        raise OutsideError("HR0412", f"the log, {doing}: {problem.str()}", retry=True, help="headrace doctor") from None

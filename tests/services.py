@@ -1,0 +1,71 @@
+"""Real servers as fixtures. Each runs once, in the one worker that gets all tests of it, and is healed after each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import TypeVar
+
+import pytest
+
+from tools import services
+
+Of = TypeVar("Of")
+NAMES = {"kafka", "kafka3", "sftp"}
+
+
+def mark(items: list[pytest.Item]) -> None:
+    """Marks each test with the servers it uses, and keeps the tests of one server in one worker."""
+    for item in items:
+        used = sorted(NAMES.intersection(getattr(item, "fixturenames", ())))
+        for name in used:
+            item.add_marker("kafka" if name == "kafka3" else name)
+        if used and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group("-".join(used)))
+
+
+def started(server: AbstractContextManager[Of]) -> Iterator[Of]:
+    """The running server; the test is skipped where a program for it is missing."""
+    try:
+        value = server.__enter__()
+    except services.MissingError as missing:
+        pytest.skip(str(missing))
+    yield value
+    server.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def kafka_for_all() -> Iterator[services.Broker]:
+    yield from started(services.kafka())
+
+
+@pytest.fixture
+def kafka(kafka_for_all: services.Broker) -> Iterator[services.Broker]:
+    """A Kafka broker; topics of other tests are in it."""
+    yield kafka_for_all
+    kafka_for_all.heal()
+
+
+@pytest.fixture(scope="session")
+def kafka3_for_all() -> Iterator[services.Cluster]:
+    yield from started(services.kafka3())
+
+
+@pytest.fixture
+def kafka3(kafka3_for_all: services.Cluster) -> Iterator[services.Cluster]:
+    """Three Kafka brokers; topics of other tests are in them."""
+    yield kafka3_for_all
+    kafka3_for_all.heal()
+
+
+@pytest.fixture(scope="session")
+def sftp_for_all() -> Iterator[services.Sftp]:
+    yield from started(services.sftp())
+
+
+@pytest.fixture
+def sftp(sftp_for_all: services.Sftp) -> Iterator[services.Sftp]:
+    """An SFTP server with an empty ``upload``."""
+    sftp_for_all.clear()
+    yield sftp_for_all
+    sftp_for_all.heal()
