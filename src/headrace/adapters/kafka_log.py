@@ -64,6 +64,8 @@ class KafkaLog:
         self._reader: Consumer | None = None
         self._producer: Producer | None = None
         self._tails: dict[str, dict[tuple[str, str], dict[int, int]]] = {}
+        self._looked: dict[tuple[str, int], int] = {}
+        """By partition, up to where its tail was looked at."""
 
     is_bronze = False
 
@@ -179,11 +181,15 @@ class KafkaLog:
         partitions = len(self.partitions_of(source)) if known else 0
         failed: list[KafkaError] = []
 
-        def delivered(error: KafkaError | None, _: Message) -> None:
+        mine: dict[int, list[int]] = {}
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
             if error is not None:
                 failed.append(error)
+            else:
+                mine.setdefault(message.partition() or 0, []).append(message.offset() or 0)
 
-        count = pending = 0
+        count = 0
         headers: list[tuple[str, str | bytes | None]] = [("file", file.encode()), ("sha256", digest.encode())]
         for row, key, message, problem in records:
             count += 1
@@ -197,10 +203,13 @@ class KafkaLog:
             if problem is not None:
                 more.append(("error", problem.encode()))
             self._produce(source.topic, own, bytes(message), more, delivered)
-            pending += 1
             if row % CHUNK == 0:
                 self._flush(source, failed)
         self._flush(source, failed)
+        for partition, offsets in mine.items():
+            place, first, end = (source.topic, partition), min(offsets), max(offsets) + 1
+            if self._looked[place] == first and end - first == len(offsets):
+                self._looked[place] = end  # all of it is this process's own, and whole
         return count
 
     def _produce(
@@ -221,28 +230,29 @@ class KafkaLog:
                 raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001
 
     def _tail(self, source: Source) -> dict[tuple[str, str], dict[int, int]]:
-        """Of the files that the ends of the lanes speak of: by partition, the last row that is there."""
-        if source.name not in self._tails:
-            found: dict[tuple[str, str], dict[int, int]] = {}
-            partitions = list(self.partitions_of(source).values())
-            extents = self.extents(partitions)
-            for partition in partitions:
-                low, high = extents[partition.topic, partition.partition]
-                partition.offset = max(low, high - CHUNK - 1)
-                messages: list[Message] = []
-                if partition.offset < high:
-                    with _translated(f"reading {source.topic}"):
-                        self.reader.assign([partition])
-                        self._fill(messages, partition.offset, high)
-                        self.reader.unassign()
-                for message in messages:
-                    headers = dict(message.headers() or [])
-                    if "row" in headers:
-                        key = (_text(headers["file"]), _text(headers["sha256"]))
-                        rows = found.setdefault(key, {})
-                        rows[partition.partition] = max(rows.get(partition.partition, 0), int(_text(headers["row"])))
-            self._tails[source.name] = found
-        return self._tails[source.name]
+        """Of the files that the ends of the lanes speak of: by partition, the last row that is there. Another process
+        may have been interrupted meanwhile: what was appended since the last look is looked at."""
+        found = self._tails.setdefault(source.name, {})
+        partitions = list(self.partitions_of(source).values())
+        extents = self.extents(partitions)
+        for partition in partitions:
+            place = (partition.topic, partition.partition)
+            low, high = extents[place]
+            partition.offset = max(low, high - CHUNK - 1, self._looked.get(place, 0))
+            messages: list[Message] = []
+            if partition.offset < high:
+                with _translated(f"reading {source.topic}"):
+                    self.reader.assign([partition])
+                    self._fill(messages, partition.offset, high)
+                    self.reader.unassign()
+            self._looked[place] = high
+            for message in messages:
+                headers = dict(message.headers() or [])
+                if "row" in headers:
+                    key = (_text(headers["file"]), _text(headers["sha256"]))
+                    rows = found.setdefault(key, {})
+                    rows[partition.partition] = max(rows.get(partition.partition, 0), int(_text(headers["row"])))
+        return found
 
     # Clients
 
