@@ -107,7 +107,7 @@ class Shop(ProjectFolder):
     def batch(self, app: App | None = None, **ports: Any) -> Batch:
         app = app or self.app
         parts = {"lake": app.lake, "engine": app.engine, "store": app.store, **ports}
-        return Batch(app.project, app.inbox, observer=self.observer, **parts)
+        return Batch(app.project, app.inbox, app.log, observer=self.observer, **parts)
 
     def pointer(self) -> pointers.Pointer:
         return pointers.read(self.app.store.control(POINTER) or "")

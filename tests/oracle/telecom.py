@@ -1,7 +1,7 @@
 """Independent oracle for the telecom project: plain Python over the raw files, with no SQL and nothing of the product.
 
-A record is what its file says: it counts once, however often and by whatever route it came, unless a field is missing or
-no value. Money is a Fraction; prices are those of ``tariffs.csv``.
+A record is what its file says: it counts as often as one file has it, however many files it came in and by whatever route,
+unless a field is missing or no value. Money is a Fraction; prices are those of ``tariffs.csv``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -36,10 +36,15 @@ class Use(NamedTuple):
     unpriced: bool
 
 
-def _rows(folder: Path, kind: str) -> Iterator[dict[str, str]]:
+def _files(folder: Path, kind: str) -> Iterator[list[dict[str, str]]]:
     for file in sorted(folder.rglob(f"{kind}*.csv")):
         with file.open(newline="", encoding="utf-8") as text:
-            yield from csv.DictReader(text)
+            yield list(csv.DictReader(text))
+
+
+def _rows(folder: Path, kind: str) -> Iterator[dict[str, str]]:
+    for rows in _files(folder, kind):
+        yield from rows
 
 
 def _whole(text: str) -> int:
@@ -70,18 +75,21 @@ VOICE: dict[str, Callable[[str], Any]] = {
 }  # fmt: skip
 
 
-def clean(folder: Path, kind: str) -> set[tuple[Any, ...]]:
-    """The records of a kind that count, each once; fields in the order of DATA or VOICE."""
+def clean(folder: Path, kind: str) -> list[tuple[Any, ...]]:
+    """The records of a kind that count; fields in the order of DATA or VOICE."""
     fields, volumes = (DATA, (2, 3)) if kind == "cdr_data" else (VOICE, (4,))
-    found = set()
-    for row in _rows(folder, kind):
-        try:
-            record = tuple(read(row[name]) for name, read in fields.items())
-        except ValueError:
-            continue
-        if all(record[v] >= 0 for v in volumes):
-            found.add(record)
-    return found
+    most: Counter[tuple[Any, ...]] = Counter()
+    for rows in _files(folder, kind):
+        found: Counter[tuple[Any, ...]] = Counter()
+        for row in rows:
+            try:
+                record = tuple(read(row[name]) for name, read in fields.items())
+            except ValueError:
+                continue
+            if all(record[v] >= 0 for v in volumes):
+                found[record] += 1
+        most |= found
+    return list(most.elements())
 
 
 def _tariffs(folder: Path) -> dict[str, list[tuple[datetime, Decimal, int, int]]]:

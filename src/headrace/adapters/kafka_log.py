@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from headrace.errors import MissingExtraError, OutsideError
-from headrace.model.source import Source
+from headrace.model.source import OCCURRENCE, Source
 from headrace.ports import Arrival, Engine, Record
 from headrace.sql.landing import landing_sql
 
@@ -191,7 +191,7 @@ class KafkaLog:
 
         count = 0
         headers: list[tuple[str, str | bytes | None]] = [("file", file.encode()), ("sha256", digest.encode())]
-        for row, key, message, problem in records:
+        for row, key, message, problem, number in records:
             count += 1
             if row <= sure:
                 continue
@@ -200,6 +200,8 @@ class KafkaLog:
             if known and row <= known.get(murmur2(own) % partitions, 0):
                 continue
             more = [*headers, ("row", str(row).encode())]
+            if number > 1:
+                more.append(("occurrence", str(number).encode()))
             if problem is not None:
                 more.append(("error", problem.encode()))
             self._produce(source.topic, own, bytes(message), more, delivered)
@@ -469,17 +471,18 @@ def _table(source: Source, messages: Sequence[Message]) -> pa.Table:
             text = pa.repeat(pa.scalar("", pa.string()), len(messages))
             file = pa.repeat(pa.scalar(f"kafka:{source.topic}", pa.string()), len(messages))
             error, raw = pa.nulls(len(messages), pa.string()), pa.nulls(len(messages), pa.binary())
-            return pa.table([file, text, offsets, error, raw, lines, offsets], [*_COLUMNS, "_offset"])
+            ones = pa.repeat(pa.scalar(1, pa.int64()), len(messages))
+            return pa.table([file, text, offsets, error, raw, lines, ones, offsets], [*_COLUMNS, "_offset"])
     columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     for message, given in zip(messages, sent, strict=True):
         row = _row(source, message, dict(given or []))
         for name, value in zip(_COLUMNS, row, strict=True):
             columns[name].append(value)
-    types = {"_row": pa.int64(), "_bytes": pa.binary()}
+    types = {"_row": pa.int64(), "_bytes": pa.binary(), OCCURRENCE: pa.int64()}
     return pa.table({n: pa.array(v, types.get(n, pa.string())) for n, v in columns.items()} | {"_offset": offsets})
 
 
-_COLUMNS = ("_file", "_sha256", "_row", "_error", "_bytes", "_line")
+_COLUMNS = ("_file", "_sha256", "_row", "_error", "_bytes", "_line", OCCURRENCE)
 
 
 def _row(source: Source, message: Message, headers: dict[str, Any]) -> tuple[Any, ...]:
@@ -493,7 +496,8 @@ def _row(source: Source, message: Message, headers: dict[str, Any]) -> tuple[Any
             line = value.decode()
         except UnicodeDecodeError:
             error = "not UTF-8"
-    return file, _text(headers.get("sha256", b"")), row, error, value if error is not None else None, line
+    number = int(_text(headers["occurrence"])) if "occurrence" in headers else 1
+    return file, _text(headers.get("sha256", b"")), row, error, value if error is not None else None, line, number
 
 
 def _text(value: bytes | str | None) -> str:

@@ -130,7 +130,7 @@ class Worker(Steps):
         that it goes on from."""
         lane = self.lanes[name] = self.take(name, retained)
         source = self.project.sources[source_of(name)]
-        self.engine.keep(_ids(name), f"SELECT _offset, {', '.join(source.identity)} FROM {_micro(source)} WHERE false")
+        self.engine.keep(_ids(name), f"SELECT _offset, {', '.join(source.event_id)} FROM {_micro(source)} WHERE false")
         before = max(lane.position - source.horizon, lanes_of(source, self.lake, self.engine).get(name, retained))
         while before < lane.position:
             arrival = self.earlier(source, name, before, lane.position)
@@ -193,7 +193,7 @@ class Worker(Steps):
         voids = {name: ranges for name, ranges in self.epoch.voids.items() if name == lane.name}
         arrived = f"(SELECT * FROM {relation} WHERE _offset >= {first} AND _offset < {end})"
         self.engine.keep("_judged", judge_sql(source, f"(SELECT * FROM {kept(self.engine, arrived, voids)})", None))
-        ids, known = ", ".join(source.identity), " AND ".join(f"{name} IS NOT NULL" for name in source.identity)
+        ids, known = ", ".join(source.event_id), " AND ".join(f"{name} IS NOT NULL" for name in source.event_id)
         self.engine.keep("_passing", f"SELECT _offset, {ids} FROM _judged WHERE _reasons IS NULL AND {known}")
         alike = f"SELECT * FROM {_ids(lane.name)} SEMI JOIN _passing USING ({ids}) UNION ALL SELECT * FROM _passing"
         before = f"lag(_offset) OVER (PARTITION BY {ids} ORDER BY _offset)"

@@ -7,12 +7,12 @@ project = Project("telecom")
 # Facts. The files name no time zone: times stand as they were written, and an hour or a day is one of that clock.
 #
 # A call detail record has no number of its own. So the whole record is its id: what comes a second time by another
-# route, or in another file, is a duplicate; and two records that are equal to the microsecond are taken for one.
+# route, or in another file, is a duplicate; but two equal records of one file are two.
 
 data = project.source(
     "cdr_data", csv("**/cdr_data*.csv"),
     id="msisdn, tower_id, up_bytes, down_bytes, data_type, ip_address, website_url, event_datetime",
-    event_time="event_datetime",
+    event_time="event_datetime", twins=True, topic="cdr_data", lane_by="msisdn",
     doc="Data sessions. A number is text: one in ten begins with 0.",
     columns="""
         msisdn VARCHAR, tower_id INTEGER, up_bytes BIGINT, down_bytes BIGINT, data_type VARCHAR, ip_address VARCHAR,
@@ -24,6 +24,7 @@ data.flag("data_type NOT IN ('video', 'audio', 'image', 'text', 'application')",
 voice = project.source(
     "cdr_voice", csv("**/cdr_voice*.csv"),
     id="msisdn, tower_id, call_type, dest_nr, call_duration_sec, start_time", event_time="start_time",
+    twins=True, topic="cdr_voice", lane_by="msisdn",
     doc="Calls, by who pays for them.",
     columns="""
         msisdn VARCHAR, tower_id INTEGER, call_type VARCHAR, dest_nr VARCHAR, call_duration_sec BIGINT,
@@ -42,7 +43,7 @@ for cdr in (data, voice):
 
 ticks = project.source(
     "forex_ticks", jsonl("**/tick-data*.jsonl"), id="pair_name, ticked_at, bid_price, ask_price",
-    event_time="ticked_at",
+    event_time="ticked_at", topic="tick-data", lane_by="pair_name",
     doc="Prices of two currency pairs. MRVZAR is what one MRV costs in ZAR, WAKMRV what one WAK costs in MRV.",
     rename={"timestamp": "ticked_at"},
     columns="""

@@ -150,7 +150,8 @@ def _measured(kind: str) -> str:
 
 def _delivered(samples: Samples, kind: str, late: float, duplicates: float, corrupt: float) -> None:
     """How the records arrive: seconds later, hours later, damaged, or a second time."""
-    step = _step(samples)
+    step, last = _step(samples), _files_of(samples)
+    file = f"least(floor(epoch(arrives_at - TIMESTAMP '{START}') / {step}), {last})::INTEGER"
     samples.table(
         f"{kind}_delivered",
         f"""
@@ -159,15 +160,16 @@ def _delivered(samples: Samples, kind: str, late: float, duplicates: float, corr
                 used_at + to_seconds(CASE WHEN u('{kind} late', i) < {late} THEN whole('{kind} delay', i, 3600, 43200)
                     ELSE whole('{kind} delay', i, 1, 60) END) AS arrives_at
             FROM {kind}_used
-        ), copied AS (
-            SELECT *, false AS copy FROM judged
-            UNION ALL BY NAME
-            SELECT * REPLACE (arrives_at + to_seconds(whole('{kind} again', i, 60, 21600)) AS arrives_at), true AS copy
-            FROM judged WHERE NOT damaged AND u('{kind} copied', i) < {duplicates}
+        ), filed AS (
+            SELECT *, {file} AS file, false AS copy FROM judged
+        ), again AS (
+            SELECT * REPLACE (arrives_at + to_seconds(whole('{kind} again', i, 60, 21600)) AS arrives_at, file + 1 AS file,
+                true AS copy)
+            FROM filed WHERE NOT damaged AND u('{kind} copied', i) < {duplicates} AND file < {last}
         )
-        SELECT *, CASE WHEN damaged THEN whole('{kind} damage', i, 0, 3) END AS damage,
-            least(floor(epoch(arrives_at - TIMESTAMP '{START}') / {step}), {_files_of(samples)})::INTEGER AS file
-        FROM copied ORDER BY file, arrives_at, i, copy
+        SELECT *, CASE WHEN damaged THEN whole('{kind} damage', i, 0, 3) END AS damage FROM (
+            FROM filed UNION ALL BY NAME SELECT * REPLACE (greatest(file, {file}) AS file) FROM again
+        ) ORDER BY file, arrives_at, i, copy
         """,
     )
 
