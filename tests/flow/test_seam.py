@@ -160,7 +160,8 @@ class _Paused:
     def run(self) -> Run:
         paused = type("Paused", (Batch,), {"__slots__": (), "build": self._build})
         fields = {
-            name: getattr(self._batch, name) for name in ("project", "inbox", "lake", "engine", "store", "observer")
+            name: getattr(self._batch, name)
+            for name in ("project", "inbox", "log", "lake", "engine", "store", "observer")
         }
         run: Run = paused(**fields).run()
         return run
