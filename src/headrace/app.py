@@ -15,12 +15,14 @@ from headrace import wiring
 from headrace.errors import DeclarationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from headrace.flow.answer import Reader
     from headrace.flow.export import Gold
     from headrace.flow.housekeeping import Housekeeping
+    from headrace.flow.mending import Mending
     from headrace.flow.quarantine import Quarantine
+    from headrace.flow.reconcile import Found
     from headrace.flow.run import Batch
     from headrace.flow.status import Finding
     from headrace.flow.trial import Result
@@ -136,6 +138,20 @@ class App:
         batch.land(run)
         batch.copy(run, accept_gaps=accept_gaps)
         return run
+
+    def reconcile(
+        self, observer: Observer, names: Sequence[str] = (), *, sample: int | None = None, repair: bool = True,
+        take_over: bool = False,
+    ) -> Found:  # fmt: skip
+        """Compares what the store answers with what bronze says, and mends it by a run where they differ."""
+        from headrace.flow.reconcile import Reconcile, reconcile
+
+        def run(mending: Mending, take_over: bool) -> int | None:
+            with wiring.run_lock(self.folder):
+                return self.batch(observer).run(mending=mending, take_over=take_over).generation
+
+        work = Reconcile(self.project, self.lake, self.engine, self.store, observer)
+        return reconcile(work, names, sample=sample, repair=repair, take_over=take_over, run=run)
 
     def rollback(self) -> int:
         """Returns to the predecessor; gives its number. Raises ConflictError HR0405."""

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 from headrace.errors import ConflictError, HeadraceError
 from headrace.flow import manifest
-from headrace.flow.aggregate import Aggregated, aggregate
+from headrace.flow.aggregate import Aggregated, aggregate, replace_windows
 from headrace.flow.control import POINTER, epoch_of, generation_of, made_pointer
 from headrace.flow.land import copy, land, recover
 from headrace.flow.lanes import ends, lanes_of
 from headrace.flow.lanes import streamed as stream_lanes
+from headrace.flow.mending import NOTHING, Mending
 from headrace.flow.publish import publish
 from headrace.flow.refine import CONTRACT, refine, voids_of
 from headrace.flow.relations import Relations
@@ -54,9 +55,11 @@ class Batch:
     wrote: bool = False
     """Whether the run that is going on may have rows in the store."""
 
-    def run(self, *, full: bool = False, refit: bool = False, take_over: bool = False) -> Run:
+    def run(
+        self, *, full: bool = False, refit: bool = False, take_over: bool = False, mending: Mending = NOTHING
+    ) -> Run:
         """One run; its record says what was done, and has no generation where there was nothing to do. ``take_over``
-        does without stream workers that are registered.
+        does without stream workers that are registered; ``mending`` is done besides.
 
         Raises ConflictError HR0410 where a stream counts with other code than this project's.
         """
@@ -65,8 +68,9 @@ class Batch:
         landed = self.land(run)
         self.copy(run)
         for source in self.project.sources.values():
-            _note(run, refine(source, self.lake, self.engine, self.observer, landed))
-        self.generate(run, full=full, refit=refit, take_over=take_over)
+            again = source.name in mending.sources
+            _note(run, refine(source, self.lake, self.engine, self.observer, landed, again=again))
+        self.generate(run, full=full, refit=refit, take_over=take_over, mending=mending)
         run.seconds = time.monotonic() - started
         if run.generation is not None:
             record(run, self.lake, self.engine)
@@ -102,7 +106,9 @@ class Batch:
                 manifest.append(self.lake, self.engine, new)
         return [*known, *new]
 
-    def generate(self, run: Run, *, full: bool, refit: bool, take_over: bool = False) -> None:
+    def generate(
+        self, run: Run, *, full: bool, refit: bool, take_over: bool = False, mending: Mending = NOTHING
+    ) -> None:
         """Builds and publishes a generation, unless everything is as the current one left it."""
         pointer = made_pointer(self.store)
         if take_over and pointer.workers:
@@ -117,13 +123,13 @@ class Batch:
         versions = dict(streamed.references) if streamed is not None else self.references()
         relations = Relations(self.project, self.lake, self.engine, *self.silver(current, streamed, versions))
         tables = serving_tables(self.project)
-        if not full and not refit and self.is_current(current, relations, tables):
+        if not full and not refit and mending == NOTHING and self.is_current(current, relations, tables):
             return
         # While workers count, the batch cuts between two of their ranges and stays in their epoch (Batch run, 2).
         pointer = self.move(pointer, pointers.begin(pointer, opens=streamed is None))
         self.wrote = False
         try:
-            self.build(run, pointer, current, relations, tables, versions, full=full, refit=refit)
+            self.build(run, pointer, current, relations, tables, versions, mending, full=full, refit=refit)
         except BaseException:
             # Given up at once, so that rollback is possible where no row was written; a killed run, or one that cannot
             # even do this, is given up by the next one.
@@ -140,6 +146,7 @@ class Batch:
         relations: Relations,
         tables: list[ServingTable],
         references: Mapping[str, int],
+        mending: Mending,
         *,
         full: bool,
         refit: bool,
@@ -164,8 +171,10 @@ class Batch:
                     current.marts.get(mart.name),
                     current.cut,
                     known,
-                    full=full,
+                    full=full or mart.name in mending.marts,
                 )
+                if mending.window is not None and mending.window.mart == mart.name:
+                    result = replace_windows(mart, mending.window, result, relations, self.lake, self.engine)
             relations.define_mart(mart, result.files)
             marts[mart.name] = result
             known[mart.name] = relations.mart_content(mart, result.state.definition, result.state.lanes)
@@ -176,8 +185,9 @@ class Batch:
         for table in tables:
             before = current.tables.get(table.name)
             step, states[table.name] = publish(
-                table, number, relations, self.lake, self.engine, self.store, self.observer, before, marts, known
-            )
+                table, number, relations, self.lake, self.engine, self.store, self.observer, before, marts, known,
+                mending.tables.get(table.name),
+            )  # fmt: skip
             _note(run, step)
         as_of = self.as_of(relations, current)
         epoch = self.open_epoch(number, relations, references) if pointer.opens else current.epoch

@@ -17,6 +17,7 @@ from headrace.errors import MissingExtraError, OutsideError, SettingError
 from headrace.flow.control import epoch_of, generation_of, pointer_of, reached
 from headrace.flow.lanes import ends, gaps_of, lanes_of
 from headrace.flow.lanes import streamed as stream_lanes
+from headrace.flow.reconcile import last as last_reconcile
 from headrace.flow.stream import streamed_sources
 from headrace.model.project import LoadedProject
 from headrace.model.run import Run
@@ -84,6 +85,22 @@ def status(project: LoadedProject, lake: Lake, engine: Engine, store: Store, las
         "published_at": generation.published_at, "tables": len(generation.tables), "sources": sources, "runs": runs,
         "gaps": [{"lane": lane, "first": first, "next": end} for lane, first, end in gaps_of(lake, engine)],
         "stream": streaming(project, lake, engine, store, pointer, generation),
+        "reconcile": reconciled(store),
+    }  # fmt: skip
+
+
+def reconciled(store: Store) -> dict[str, Any] | None:
+    """When answers were last held against bronze, and how much of what was compared differed; None where never."""
+    found = last_reconcile(store)
+    if found is None:
+        return None
+    tables = found["tables"]
+    keys = sum(t["keys"] for t in tables)
+    drifted = sum(t["differing"] + t["missing"] + t["surplus"] for t in tables)
+    return {
+        "at": found["at"], "generation": found["generation"], "sampled": found["sampled"], "keys": keys,
+        "drifted": drifted, "repaired": sum(t["repaired"] for t in tables), "ratio": drifted / keys if keys else 0.0,
+        "mended_by": found["mended_by"],
     }  # fmt: skip
 
 

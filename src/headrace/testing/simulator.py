@@ -231,6 +231,12 @@ class ReplicatedStore:
     ) -> Sequence[Row]:
         raise NotImplementedError
 
+    def walk(self, table: ServingTable) -> Iterator[Sequence[Row]]:
+        raise NotImplementedError
+
+    def walk_speed(self, table: ServingTable, epoch: int) -> Iterator[Sequence[Row]]:
+        raise NotImplementedError
+
     def clear_speed(self, table: ServingTable, epoch: int, below: Mapping[str, int] | None) -> None: ...
 
     def hold(self) -> None: ...

@@ -1,0 +1,68 @@
+"""Verbs that hold answers against bronze: reconcile and backfill."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from headrace.cli.shared import Progress, open_app, print_json, print_table
+
+if TYPE_CHECKING:
+    from headrace.flow.reconcile import Found
+
+
+@click.command()
+@click.argument("marts", nargs=-1)
+@click.option("--sample", type=click.IntRange(1), metavar="N", help="Look up about N keys a table, others each time.")
+@click.option("--all", "whole", is_flag=True, help="Compare every key (the default), surplus ones too.")
+@click.option("--dry-run", is_flag=True, help="Only tell what differs.")
+@click.option("--take-over", is_flag=True, help="Mend speed rows though workers are registered: they follow.")
+@click.option("--quiet", "-q", is_flag=True, help="No line a step.")
+@click.option("--json", "as_json", is_flag=True)
+@click.pass_context
+def reconcile(ctx: click.Context, marts: tuple[str, ...], sample: int | None, whole: bool, dry_run: bool, take_over: bool, quiet: bool, as_json: bool) -> int:  # fmt: skip
+    """Compute marts anew from bronze, compare key by key with what the store answers, and mend what differs.
+
+    MARTS are names of marts or datasets that queries read; all where none is given. Exits with 1 where anything differed.
+    """
+    if sample is not None and whole:
+        raise click.UsageError("--sample or --all, not both")
+    progress = Progress(quiet=quiet or as_json)
+    found = open_app(ctx).reconcile(progress, marts, sample=sample, repair=not dry_run, take_over=take_over)
+    if as_json:
+        tables = [{**asdict(drift), "ratio": drift.ratio} for drift in found.tables]
+        print_json({**asdict(found), "drifted": found.drifted, "tables": tables})
+    else:
+        _show(found)
+    return 1 if found.drifted else 0
+
+
+def _show(found: Found) -> None:
+    columns = ["keys", "differing", "missing", "surplus", "repaired"]
+    rows = [
+        [d.origin, d.table, "speed" if d.speed else "batch", *(getattr(d, column) for column in columns)]
+        for d in found.tables
+    ]
+    print_table(["mart", "serving table", "rows", *columns], rows)
+    for drift in found.tables:
+        for key in drift.shown:
+            said = ", ".join(f"{name}={value}" for name, value in key.items() if name != "kind")
+            click.echo(
+                f"    {key['kind']:<9} {drift.table}{' (speed)' if drift.speed else ''}: {said or 'its only row'}"
+            )
+        if drift.drifted > len(drift.shown):
+            click.echo(f"              … and {drift.drifted - len(drift.shown)} more keys of {drift.table}")
+        if drift.unchecked:
+            click.echo(f"    {drift.unchecked} ranges of {drift.table} are not whole in bronze yet: headrace land")
+    if not found.drifted:
+        click.echo(f"generation {found.generation} answers what bronze says")
+    elif found.mended_by is not None:
+        click.echo(
+            f"generation {found.mended_by} was published; `headrace reconcile` again tells whether anything differs still"
+        )
+    if found.waits:
+        click.echo(
+            f"not mended: {found.waits}; stop the stream and reconcile again, or: headrace reconcile --take-over"
+        )
