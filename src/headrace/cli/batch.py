@@ -191,9 +191,15 @@ def status(ctx: click.Context, as_json: bool) -> None:
     if found["sources"]:
         click.echo()
         print_table(
-            ["source", "landed", "clean", "quarantined", "as of"],
-            [[s[k] for k in ("source", "landed", "clean", "quarantined", "as_of")] for s in found["sources"]],
+            ["source", "landed", "clean", "quarantined", "as of", "watermark", "late"],
+            [
+                [s[k] for k in ("source", "landed", "clean", "quarantined", "as_of", "watermark", "late")]
+                for s in found["sources"]
+            ],
         )
+        for s in found["sources"]:
+            if s["idle"]:
+                click.echo(f"idle        {', '.join(s['idle'])}: the watermark of {s['source']} waits for it")
     if found["stream"]:
         click.echo(f"\nstream: {', '.join(found['stream']['workers']) or 'nobody'}, epoch {found['stream']['epoch']}")
         columns = ["lane", "landed", "cut", "counted", "lag", "fan_out"]

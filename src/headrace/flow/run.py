@@ -34,6 +34,7 @@ from headrace.seam.epoch import Epoch
 from headrace.seam.generation import Generation, TableState, instant, moment_order
 from headrace.seam.pointer import Pointer
 from headrace.seam.ranges import aligned_cut
+from headrace.sql.judge import literal
 from headrace.sql.lanes import within
 
 
@@ -203,6 +204,7 @@ class Batch:
             pins,
             now,
             epoch,
+            self.late(relations, current),
         )
         self.store.set_control(generations.control_name(number), generation.text())
         pointer = self.move(pointer, pointers.publish(pointer, number))
@@ -315,6 +317,33 @@ class Batch:
             known = {lane: current.as_of[lane] for lane in lanes if same and lane in current.as_of}
             for lane, moment in (*known.items(), *((lane, instant(text)) for lane, text in rows if text is not None)):
                 found[lane] = max(found.get(lane, moment), moment, key=moment_order)
+        return found
+
+    def late(self, relations: Relations, current: Generation) -> dict[str, int]:
+        """How many clean records of each lane were below the watermark when they came; only those that are new are read."""
+        found: dict[str, int] = {}
+        for source in self.project.sources.values():
+            name = source.name
+            lanes = {lane: end for lane, end in relations.end.items() if source_of(lane) == name}
+            if source.lateness is None or not lanes:
+                continue
+            same = current.contracts.get(name) == relations.contracts.get(name)
+            new = within({lane: (current.cut.get(lane, 0) if same else 0, end) for lane, end in lanes.items()})
+            known = {lane: current.as_of[lane] for lane in lanes if same and lane in current.as_of}
+            whens = "".join(
+                f" WHEN {literal(lane)} THEN TIMESTAMP {literal(moment_order(m))}" for lane, m in known.items()
+            )
+            before = f"CASE _lane{whens} END" if whens else "CAST(NULL AS TIMESTAMP)"
+            over = "OVER (PARTITION BY _lane ORDER BY _offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
+            moments = (
+                f"SELECT _lane, _offset, CAST({source.event_time} AS TIMESTAMP) AS _moment FROM {name} WHERE {new}"
+            )
+            highest = f"SELECT _lane, _moment, greatest(max(_moment) {over}, {before}) AS _highest FROM ({moments})"
+            late = f"_moment < _highest - INTERVAL {source.lateness} SECOND"
+            rows = self.engine.rows(f"SELECT _lane, count(*) FROM ({highest}) WHERE {late} GROUP BY _lane")
+            found |= {lane: current.late.get(lane, 0) if same else 0 for lane in lanes}
+            for lane, count in rows:
+                found[lane] += count
         return found
 
 

@@ -19,6 +19,7 @@ from headrace.flow.lanes import ends, gaps_of, lanes_of
 from headrace.flow.lanes import streamed as stream_lanes
 from headrace.flow.reconcile import last as last_reconcile
 from headrace.flow.stream import streamed_sources
+from headrace.flow.watermark import newest_of, watermark
 from headrace.model.project import LoadedProject
 from headrace.model.run import Run
 from headrace.model.source import source_of
@@ -63,12 +64,17 @@ def status(project: LoadedProject, lake: Lake, engine: Engine, store: Store, las
         silver = lake.snapshot(f"silver/{source.name}")
         if silver is None:
             continue
+        lanes = [lane for lane in {**generation.cut} if source_of(lane) == source.name]
+        newest = newest_of(generation, store if generation.epoch in pointer.streamed else None, lanes)
+        mark = watermark(project, newest, [source.name])
         scan = engine.scan(silver.files, silver_columns(source))
         counts: dict[str, int] = dict(engine.rows(f"SELECT _verdict, count(*) FROM {scan} GROUP BY ALL"))
         sources.append(
             {"source": source.name, "landed": sum(counts.values()), "clean": counts.get("clean", 0),
              "quarantined": counts.get("quarantined", 0) + counts.get("unreadable", 0), "duplicates": counts.get("duplicate", 0),
-             "superseded": counts.get("superseded", 0), "as_of": min((m for lane, m in generation.as_of.items() if source_of(lane) == source.name), default=None)}
+             "superseded": counts.get("superseded", 0), "as_of": min((m for lane, m in generation.as_of.items() if source_of(lane) == source.name), default=None),
+             "lateness": source.lateness, "watermark": mark.text, "idle": list(mark.idle),
+             "late": sum(n for lane, n in generation.late.items() if source_of(lane) == source.name) if source.lateness is not None else None}
         )  # fmt: skip
     found = lake.snapshot(RUNS)
     runs = []

@@ -74,6 +74,8 @@ class Source:
     flags: tuple[Flag, ...] = ()
     place: Place = field(default_factory=lambda: Place("project.py"))
     doc: str = ""
+    lateness: int | None = None
+    """Seconds by which a record may come after one of later event time; None: by any time, so that nothing is final."""
 
     def column(self, name: str) -> Column | None:
         return next((c for c in self.columns if c.name == name), None)
