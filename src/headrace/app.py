@@ -141,17 +141,16 @@ class App:
 
     def reconcile(
         self, observer: Observer, names: Sequence[str] = (), *, sample: int | None = None, repair: bool = True,
-        take_over: bool = False,
     ) -> Found:  # fmt: skip
         """Compares what the store answers with what bronze says, and mends it by a run where they differ."""
         from headrace.flow.reconcile import Reconcile, reconcile
 
-        def run(mending: Mending, take_over: bool) -> int | None:
+        def run(mending: Mending) -> int | None:
             with wiring.run_lock(self.folder):
-                return self.batch(observer).run(mending=mending, take_over=take_over).generation
+                return self.batch(observer).run(mending=mending).generation
 
         work = Reconcile(self.project, self.lake, self.engine, self.store, observer)
-        return reconcile(work, names, sample=sample, repair=repair, take_over=take_over, run=run)
+        return reconcile(work, names, sample=sample, repair=repair, run=run)
 
     def rollback(self) -> int:
         """Returns to the predecessor; gives its number. Raises ConflictError HR0405."""
@@ -165,7 +164,8 @@ class App:
         that were replayed before."""
         from headrace.flow.replay import replay
 
-        with wiring.run_lock(self.folder):
+        # The stream appends to the lane, too, and of two who do at once one fails.
+        with wiring.run_lock(self.folder), wiring.land_lock(self.folder):
             return replay(self.quarantine, source, text)
 
     def why(self, name: str, given: Mapping[str, Any], whole: int) -> dict[str, Any]:

@@ -18,11 +18,10 @@ if TYPE_CHECKING:
 @click.option("--sample", type=click.IntRange(1), metavar="N", help="Look up about N keys a table, others each time.")
 @click.option("--all", "whole", is_flag=True, help="Compare every key (the default), surplus ones too.")
 @click.option("--dry-run", is_flag=True, help="Only tell what differs.")
-@click.option("--take-over", is_flag=True, help="Mend speed rows though workers are registered: they follow.")
 @click.option("--quiet", "-q", is_flag=True, help="No line a step.")
 @click.option("--json", "as_json", is_flag=True)
 @click.pass_context
-def reconcile(ctx: click.Context, marts: tuple[str, ...], sample: int | None, whole: bool, dry_run: bool, take_over: bool, quiet: bool, as_json: bool) -> int:  # fmt: skip
+def reconcile(ctx: click.Context, marts: tuple[str, ...], sample: int | None, whole: bool, dry_run: bool, quiet: bool, as_json: bool) -> int:  # fmt: skip
     """Compute marts anew from bronze, compare key by key with what the store answers, and mend what differs.
 
     MARTS are names of marts or datasets that queries read; all where none is given. Exits with 1 where anything differed.
@@ -30,7 +29,7 @@ def reconcile(ctx: click.Context, marts: tuple[str, ...], sample: int | None, wh
     if sample is not None and whole:
         raise click.UsageError("--sample or --all, not both")
     progress = Progress(quiet=quiet or as_json)
-    found = open_app(ctx).reconcile(progress, marts, sample=sample, repair=not dry_run, take_over=take_over)
+    found = open_app(ctx).reconcile(progress, marts, sample=sample, repair=not dry_run)
     if as_json:
         tables = [{**asdict(drift), "ratio": drift.ratio} for drift in found.tables]
         print_json({**asdict(found), "drifted": found.drifted, "tables": tables})
@@ -61,8 +60,4 @@ def _show(found: Found) -> None:
     elif found.mended_by is not None:
         click.echo(
             f"generation {found.mended_by} was published; `headrace reconcile` again tells whether anything differs still"
-        )
-    if found.waits:
-        click.echo(
-            f"not mended: {found.waits}; stop the stream and reconcile again, or: headrace reconcile --take-over"
         )

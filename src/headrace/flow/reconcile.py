@@ -81,8 +81,6 @@ class Found:
     tables: list[Drift]
     sampled: int | None = None
     mended_by: int | None = None
-    waits: str = ""
-    """Why speed rows were not mended."""
 
     @property
     def drifted(self) -> int:
@@ -400,20 +398,15 @@ def last(store: Store) -> dict[str, Any] | None:
 
 
 def reconcile(
-    work: Reconcile, names: Sequence[str], *, sample: int | None, repair: bool, take_over: bool,
-    run: Callable[[Mending, bool], int | None],
-) -> Found:  # fmt: skip
-    """Compares, mends by ``run`` where that is wanted and can be, and keeps what was found."""
+    work: Reconcile, names: Sequence[str], *, sample: int | None, repair: bool, run: Callable[[Mending], int | None]
+) -> Found:
+    """Compares, mends by ``run`` where that is wanted, and keeps what was found."""
     found = work.compare(names, sample)
     mending = work.mending(found)
     if mending is not None and repair:
-        workers = pointer_of(work.store).workers
-        if mending.opens and workers and not take_over:
-            found.waits = f"speed rows are mended by a new epoch, and {', '.join(workers)} is registered in this one"
-        if mending.tables or not found.waits:
-            number = run(mending, take_over and mending.opens)
-            if number is not None:
-                work.mended(found, number)
+        number = run(mending)
+        if number is not None:
+            work.mended(found, number)
     work.note(found)
     return found
 

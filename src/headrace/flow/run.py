@@ -121,6 +121,11 @@ class Batch:
             raise ConflictError(
                 "HR0410", "a stream counts with other code", help="stop it, or: headrace run --take-over"
             )
+        voids = self.voids()
+        if streamed is not None and (mending.opens or streamed.voids != voids):
+            # The batch leaves out what was replaced since the epoch began, and the workers do not: they take what replaced
+            # it for duplicates. So it has to be another epoch, to which they go as soon as the pointer names it.
+            streamed = None
         versions = dict(streamed.references) if streamed is not None else self.references()
         relations = Relations(self.project, self.lake, self.engine, *self.silver(current, streamed, versions))
         tables = serving_tables(self.project)
@@ -237,13 +242,19 @@ class Batch:
         """Records the epoch that begins with this generation, at its cut."""
         facts = {name: source for name, source in self.project.sources.items() if source.role == "fact"}
         origins = {lane: end for lane, end in relations.end.items() if source_of(lane) in facts}
-        landed = manifest.load(self.lake, self.engine)
-        voids: dict[str, Sequence[Sequence[int]]] = {}
-        for source in facts.values():
-            voids |= voids_of(source, self.lake, self.engine, landed)
-        epoch = Epoch(number, self.range_size, code_of(self.project), origins, references, voids)
+        epoch = Epoch(number, self.range_size, code_of(self.project), origins, references, self.voids())
         self.store.set_control(epochs.control_name(number), epoch.text())
         return number
+
+    def voids(self) -> dict[str, Sequence[Sequence[int]]]:
+        """The records of facts that are void now, as an epoch names them."""
+        landed = manifest.load(self.lake, self.engine)
+        found: dict[str, Sequence[Sequence[int]]] = {}
+        for source in self.project.sources.values():
+            if source.role == "fact":
+                voids = voids_of(source, self.lake, self.engine, landed)
+                found |= {lane: [list(span) for span in spans] for lane, spans in voids.items()}
+        return found
 
     def sweep(self, pointer: Pointer, predecessor: Generation, tables: Iterable[ServingTable]) -> None:
         """Removes the speed rows that neither this generation nor its predecessor adds to (Batch run, 5)."""
