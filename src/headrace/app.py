@@ -15,6 +15,7 @@ from headrace import wiring
 from headrace.errors import DeclarationError
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from headrace.flow.answer import Reader
@@ -151,6 +152,14 @@ class App:
 
         work = Reconcile(self.project, self.lake, self.engine, self.store, observer)
         return reconcile(work, names, sample=sample, repair=repair, run=run)
+
+    def backfill(self, observer: Observer, mart: str, first: dt.date, last: dt.date) -> Run:
+        """Computes the windows of a mart that have these days in them whole from bronze, and publishes them."""
+        from headrace.flow.backfill import backfilling
+
+        mending = backfilling(self.project, mart, first, last)
+        with wiring.run_lock(self.folder):
+            return self.batch(observer).run(mending=mending)
 
     def rollback(self) -> int:
         """Returns to the predecessor; gives its number. Raises ConflictError HR0405."""

@@ -10,6 +10,8 @@ import click
 from headrace.cli.shared import Progress, open_app, print_json, print_table
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from headrace.flow.reconcile import Found
 
 
@@ -36,6 +38,30 @@ def reconcile(ctx: click.Context, marts: tuple[str, ...], sample: int | None, wh
     else:
         _show(found)
     return 1 if found.drifted else 0
+
+
+@click.command()
+@click.argument("mart")
+@click.option(
+    "--from", "first", required=True, type=click.DateTime(["%Y-%m-%d"]), metavar="DATE", help="The first day."
+)
+@click.option("--to", "last", required=True, type=click.DateTime(["%Y-%m-%d"]), metavar="DATE", help="The last day.")
+@click.option("--quiet", "-q", is_flag=True, help="No line a step.")
+@click.option("--json", "as_json", is_flag=True)
+@click.pass_context
+def backfill(ctx: click.Context, mart: str, first: dt.datetime, last: dt.datetime, quiet: bool, as_json: bool) -> None:
+    """Compute the windows of a mart that have these days in them whole from bronze, and publish them; others stay.
+
+    For when bronze was mended, or `reconcile` named windows. Safe to kill and to repeat.
+    """
+    if last < first:
+        raise click.UsageError("--to is before --from")
+    record = open_app(ctx).backfill(Progress(quiet=quiet or as_json), mart, first.date(), last.date())
+    rows = record.total("rows", "publish")
+    if as_json:
+        print_json({"generation": record.generation, "mart": mart, "published": rows})
+    else:
+        click.echo(f"generation {record.generation} published: {rows:,} rows changed")
 
 
 def _show(found: Found) -> None:
