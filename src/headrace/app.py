@@ -15,12 +15,15 @@ from headrace import wiring
 from headrace.errors import DeclarationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    import datetime as dt
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from headrace.flow.answer import Reader
     from headrace.flow.export import Gold
     from headrace.flow.housekeeping import Housekeeping
+    from headrace.flow.mending import Mending
     from headrace.flow.quarantine import Quarantine
+    from headrace.flow.reconcile import Found
     from headrace.flow.run import Batch
     from headrace.flow.status import Finding
     from headrace.flow.trial import Result
@@ -147,6 +150,27 @@ class App:
         batch.copy(run, accept_gaps=accept_gaps)
         return run
 
+    def reconcile(
+        self, observer: Observer, names: Sequence[str] = (), *, sample: int | None = None, repair: bool = True,
+    ) -> Found:  # fmt: skip
+        """Compares what the store answers with what bronze says, and mends it by a run where they differ."""
+        from headrace.flow.reconcile import Reconcile, reconcile
+
+        def run(mending: Mending) -> int | None:
+            with wiring.run_lock(self.folder):
+                return self.batch(observer).run(mending=mending).generation
+
+        work = Reconcile(self.project, self.lake, self.engine, self.store, observer)
+        return reconcile(work, names, sample=sample, repair=repair, run=run)
+
+    def backfill(self, observer: Observer, mart: str, first: dt.date, last: dt.date) -> Run:
+        """Computes the windows of a mart that have these days in them whole from bronze, and publishes them."""
+        from headrace.flow.backfill import backfilling
+
+        mending = backfilling(self.project, mart, first, last)
+        with wiring.run_lock(self.folder):
+            return self.batch(observer).run(mending=mending)
+
     def rollback(self) -> int:
         """Returns to the predecessor; gives its number. Raises ConflictError HR0405."""
         from headrace.flow.rollback import rollback
@@ -159,7 +183,8 @@ class App:
         that were replayed before."""
         from headrace.flow.replay import replay
 
-        with wiring.run_lock(self.folder):
+        # The stream appends to the lane, too, and of two who do at once one fails.
+        with wiring.run_lock(self.folder), wiring.land_lock(self.folder):
             return replay(self.quarantine, source, text)
 
     def why(self, name: str, given: Mapping[str, Any], whole: int) -> dict[str, Any]:

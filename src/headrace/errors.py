@@ -402,6 +402,12 @@ _code(
     "The message is the client's own; see kafka.brokers and the security settings. What was not written is written by the next try.",
 )
 _code(
+    "HR0414",
+    "The mart has no windows",
+    "A backfill computes windows anew, and this mart has no date or time in its grain, or is pinned.",
+    "`headrace reconcile MART` compares it whole and mends what differs; `headrace run --refit` fits a pinned one anew.",
+)
+_code(
     "HR0421",
     "The inbox's server is out of reach",
     "No connection to the SFTP server, or no answer within `inbox.timeout` seconds, also after trying again.",

@@ -269,6 +269,15 @@ class Store(Protocol):
         """Speed rows of one partition and epoch in clustering order: columns, lane, start. ``bounds`` as for ``fetch``."""
         ...
 
+    def walk(self, table: ServingTable) -> Iterator[Sequence[Row]]:
+        """All batch rows, some thousands at a time, both slots: columns, slot, generation. Those of one key follow one
+        another. For looking at a whole table; no answer reads so much."""
+        ...
+
+    def walk_speed(self, table: ServingTable, epoch: int) -> Iterator[Sequence[Row]]:
+        """All speed rows of an epoch, some thousands at a time, in any order: columns, lane, start, fence."""
+        ...
+
     def clear_speed(self, table: ServingTable, epoch: int, below: Mapping[str, int] | None) -> None:
         """Removes an epoch's speed rows whose range starts below the offset of their lane (None: all of the epoch's)."""
         ...

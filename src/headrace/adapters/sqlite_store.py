@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -143,6 +144,26 @@ class SQLiteStore:
             f"WHERE {' AND '.join([*tests, '_epoch = ?'])} ORDER BY {', '.join(k for k in (order, '_lane, _start') if k)}"
         )
         return self._read(sql, [*partition, *(v for v in (low, high) if v is not None), epoch])
+
+    def walk(self, table: ServingTable) -> Iterator[Sequence[Row]]:
+        order = _quoted([*(c.name for c in table.key), "_slot"])
+        return self._walk(f'SELECT {_quoted(table.columns)}, _slot, _gen FROM "{table.name}" ORDER BY {order}')
+
+    def walk_speed(self, table: ServingTable, epoch: int) -> Iterator[Sequence[Row]]:
+        columns = _quoted(table.columns)
+        return self._walk(
+            f'SELECT {columns}, _lane, _start, _fence FROM "{table.name}{SPEED}" WHERE _epoch = ?', (epoch,)
+        )
+
+    def _walk(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Sequence[Row]]:
+        """The rows of one statement, and so of one moment."""
+        try:
+            cursor = self._connection().cursor()
+            cursor.execute(sql, values)
+            while rows := list(itertools.islice(cursor, BATCH)):
+                yield rows
+        except apsw.Error as error:
+            raise _outside(error) from None
 
     def clear_speed(self, table: ServingTable, epoch: int, below: Mapping[str, int] | None) -> None:
         with self._writing() as connection:

@@ -20,6 +20,8 @@ COMMANDS = {
     "run": ("cli.batch", "Land, refine, aggregate and publish what is new."),
     "land": ("cli.batch", "Land what has arrived; counting is for run and stream."),
     "stream": ("cli.batch", "Count records as they arrive, until stopped."),
+    "reconcile": ("cli.reconcile", "Compare answers with what bronze says, and mend them."),
+    "backfill": ("cli.reconcile", "Compute some windows of a mart whole from bronze."),
     "rollback": ("cli.batch", "Return to the generation before this one."),
     "status": ("cli.batch", "Freshness, counts and the last runs."),
     "quarantine": ("cli.batch", "List, show, export and replay quarantined records."),

@@ -84,7 +84,7 @@ def _write(answer: Answer, output: str) -> None:
     rows = [dict(zip(names, row, strict=True)) for row in answer.rows]
     if output == "json":
         print_json({"query": answer.query, "rows": rows, "generation": answer.generation, "as_of": answer.as_of,
-                    "complete": answer.complete, "next_cursor": answer.cursor})  # fmt: skip
+                    "watermark": answer.watermark, "final": answer.final, "idle": list(answer.idle), "complete": answer.complete, "next_cursor": answer.cursor})  # fmt: skip
     elif output == "ndjson":
         for row in rows:
             click.echo(json.dumps(row, ensure_ascii=False))
@@ -95,9 +95,10 @@ def _write(answer: Answer, output: str) -> None:
     else:
         print_table(names, answer.rows)
         more = "; more: --cursor " + answer.cursor if answer.cursor else ""
-        click.echo(
-            f"{len(rows)} rows, generation {answer.generation}, as of {answer.as_of or 'unknown'}{more}", err=True
-        )
+        final = "" if answer.watermark is None else ", final" if answer.final else f", final before {answer.watermark}"
+        idle = f", held back by {', '.join(answer.idle)}" if answer.idle and not answer.final else ""
+        said = f"{len(rows)} rows, generation {answer.generation}, as of {answer.as_of or 'unknown'}{final}{idle}{more}"
+        click.echo(said, err=True)
 
 
 def describe(project: LoadedProject, name: str) -> None:

@@ -191,13 +191,28 @@ def status(ctx: click.Context, as_json: bool) -> None:
     if found["sources"]:
         click.echo()
         print_table(
-            ["source", "landed", "clean", "quarantined", "as of"],
-            [[s[k] for k in ("source", "landed", "clean", "quarantined", "as_of")] for s in found["sources"]],
+            ["source", "landed", "clean", "quarantined", "as of", "watermark", "late"],
+            [
+                [s[k] for k in ("source", "landed", "clean", "quarantined", "as_of", "watermark", "late")]
+                for s in found["sources"]
+            ],
         )
+        for s in found["sources"]:
+            if s["idle"]:
+                click.echo(f"idle        {', '.join(s['idle'])}: the watermark of {s['source']} waits for it")
     if found["stream"]:
         click.echo(f"\nstream: {', '.join(found['stream']['workers']) or 'nobody'}, epoch {found['stream']['epoch']}")
         columns = ["lane", "landed", "cut", "counted", "lag", "fan_out"]
         print_table(columns, [[lane[c] for c in columns] for lane in found["stream"]["lanes"]])
+    if found["reconcile"]:
+        last = found["reconcile"]
+        said = (
+            f"{last['drifted']:,} of {last['keys']:,} keys differed"
+            if last["drifted"]
+            else f"{last['keys']:,} keys, no drift"
+        )
+        mended = f", {last['repaired']:,} mended by generation {last['mended_by']}" if last["mended_by"] else ""
+        click.echo(f"\nreconciled  {last['at']}: {said}{mended}")
     for gap in found["gaps"]:
         click.echo(f"missing  offsets {gap['first']} to {gap['next']} of {gap['lane']}")
     if found["runs"]:

@@ -114,6 +114,7 @@ class Project:
         twins: bool = False,
         topic: str = "",
         lane_by: str = "",
+        lateness: str = "",
         doc: str = "",
     ) -> SourceBuilder:
         """Declares a source of facts.
@@ -128,10 +129,13 @@ class Project:
         Where the project has a log (``kafka.brokers``), records of files are produced into ``topic``, by default
         ``<project>.<source>``, and all that it has is the source's. ``lane_by`` names the columns that decide a
         record's partition, by default its id; two records are compared as duplicates only within one.
+
+        ``lateness``, as ``"1 hour"``, says by how much a record may come after one of a later event time. Answers then say
+        which windows are final; one that comes later still is counted all the same.
         """
         return self._add(
             "fact", name, format, id, columns, event_time, rename, horizon, changed_file, None, doc,
-            topic or f"{self.name}.{name}", lane_by or id, twins,
+            topic or f"{self.name}.{name}", lane_by or id, twins, lateness,
         )  # fmt: skip
 
     def reference(
@@ -182,6 +186,7 @@ class Project:
         topic: str = "",
         lane_by: str = "",
         twins: bool = False,
+        lateness: str = "",
     ) -> SourceBuilder:
         place = _here()
         if not IDENTIFIER.match(name):
@@ -193,6 +198,14 @@ class Project:
         if type(horizon) is not int or horizon < 0:
             self.wrong("HR0103", f"{name}: horizon is {horizon!r}", place, "a number of records, as 1_000_000")
             horizon = 0
+        late = _duration(lateness) if lateness else None
+        if lateness and late is None:
+            self.wrong(
+                "HR0103",
+                f"{name}: lateness is {lateness!r}",
+                place,
+                "a number and a unit, as 1 hour, 30 minutes, 2 days",
+            )
         for what, help in _format_errors(format):
             self.wrong("HR0103", f"{name}: {what}", place, help)
         parsed = self._columns(name, columns, place)
@@ -254,6 +267,7 @@ class Project:
                 valid_from,
                 place=place,
                 doc=doc,
+                lateness=late,
             ),
         )
         self.sources.append(builder)
@@ -286,6 +300,12 @@ class Project:
             else:
                 parsed.append(Column(name, type, nullable=bare == text.strip()))
         return parsed
+
+
+def _duration(text: str) -> int | None:
+    """Seconds."""
+    found = re.fullmatch(r"(\d{1,9}) (second|minute|hour|day)s?", str(text))
+    return int(found[1]) * {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}[found[2]] if found else None
 
 
 def _format_errors(format: Format) -> Iterator[tuple[str, str]]:

@@ -6,11 +6,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from headrace.flow.mending import Window
 from headrace.flow.relations import Relations
 from headrace.model.mart import Mart
 from headrace.model.run import Step
 from headrace.ports import Engine, Lake, Observer
 from headrace.seam.generation import MartState
+from headrace.sql.gold import parts_columns
 
 PIECES = 8
 """Appended pieces of a mart before they are merged into one."""
@@ -68,6 +70,24 @@ def aggregate(mart: Mart, relations: Relations, lake: Lake, engine: Engine, obse
     step.seconds = time.monotonic() - started
     observer.end("aggregate", mart.name, step.counts, step.seconds, step.note)
     return step, result
+
+
+def replace_windows(
+    mart: Mart, window: Window, result: Aggregated, relations: Relations, lake: Lake, engine: Engine
+) -> Aggregated:
+    """The same parts, but those of some windows computed whole; other windows stay as they are."""
+    table = f"gold/{mart.name}"
+    relations.define()
+    relations.define_mart(mart, result.files)
+    names = ", ".join(f'"{name}"' for name, _ in parts_columns(mart))
+    path = lake.new_file(table)
+    rows = engine.write(
+        f'SELECT {names} FROM "{mart.name}__parts" WHERE NOT ({window.condition}) '
+        f"UNION ALL SELECT {names} FROM ({mart.parts_sql}) WHERE {window.condition}",
+        path,
+    )
+    version = lake.commit(table, [(path, rows)], keep=(), base=lake.snapshot(table))
+    return Aggregated(MartState(version, result.state.definition, result.state.lanes), (path,), "whole")
 
 
 def _reads_references(mart: Mart, relations: Relations) -> bool:

@@ -6,14 +6,16 @@ import base64
 import binascii
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.errors import NotFoundError, NotReadyError, OutsideError, ParameterError, nearest
 from headrace.flow.control import POINTER, reached
+from headrace.flow.watermark import UNKNOWN, Finality, newest_of, watermark
 from headrace.model.project import LoadedProject
 from headrace.model.serving import ServingTable
+from headrace.model.source import source_of
 from headrace.model.types import Column, Type
 from headrace.ports import Store
 from headrace.seam import epoch as epochs
@@ -51,6 +53,12 @@ class Answer:
     cursor: str | None = None
     streamed: bool = False
     """Whether the same generation may answer otherwise a moment later."""
+    watermark: str | None = None
+    """No record of an earlier event time is expected; None where a source that feeds the query declares no lateness."""
+    final: bool = False
+    """Whether every window of the answer ends at the watermark or before it."""
+    idle: tuple[str, ...] = ()
+    """The lanes that hold the watermark back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +114,10 @@ class Reader:
     """An epoch, and by lane the latest range of it that was met."""
     _spread: dict[str, int] = field(default_factory=dict)
     """Rows a key that a page of a table had to be fetched for: 1 until keys with both slots were met, then 2."""
+    _finality: Finality = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._finality = Finality(self.project)
 
     def answer(self, name: str, given: Mapping[str, Any], cursor: str | None = None) -> Answer:
         """Answers a query. ``given`` are parameters as text (or lists of text).
@@ -154,6 +166,7 @@ class Reader:
 
     def _read(self, query: Query, values: dict[str, Any], cursor: str | None) -> Answer:
         plan = query.plan(values)
+        sources = self._finality.sources(plan)
         limit = values.get(query.limit) if query.limit else query.fixed_limit
         after = self._after(query, values, cursor) if cursor else None
         pointer = self._pointer[1]  # as it was when last looked at, which nearly always is as it is
@@ -165,6 +178,9 @@ class Reader:
                 generation = self._naming(plan, query, pointer)
                 epoch, met = self._met
                 view = View(pointer, generation, met if epoch == generation.epoch else {})
+                # Before the rows: what the stream counts meanwhile must not make them look newer than they are.
+                as_of = self._as_of(query, view)
+                newest = {} if sources is None else self._newest(plan, view, sources)
                 rows, looked, others, more = self._fetch(plan, values, view, limit, after)
             except (NotReadyError, OutsideError):
                 # A table that no generation names any more may have been dropped under this read.
@@ -184,16 +200,29 @@ class Reader:
                 following = self._cursor(query, values, rows[-1][len(plan.table.partition) : len(plan.table.key)])
         elif limit is not None:
             done = done[:limit]
+        mark = UNKNOWN if sources is None else watermark(self.project, newest, sources)
+        final = mark.until is not None and self._finality.is_final(plan, values, rows, mark.until)
         return Answer(
             query.name,
             query.columns,
             done,
             pointer.generation,
-            self._as_of(query, view),
+            as_of,
             complete=True,
             cursor=following,
             streamed=view.streamed,
+            watermark=mark.text,
+            final=final,
+            idle=mark.idle,
         )
+
+    def _newest(self, plan: Plan, view: View, sources: Collection[str]) -> dict[str, str]:
+        """The highest event time that is counted of each lane of the sources, by the stream where it is part of the answer."""
+        fetched = (plan.table, *(other.table for other in plan.others))
+        marts = [self.project.marts.get(table.origin) for table in fetched]
+        streamed = view.streamed and all(mart is not None and mart.is_streamed for mart in marts)
+        lanes = {lane for t in fetched for lane in view.generation.tables[t.name].lanes if source_of(lane) in sources}
+        return newest_of(view.generation, self.store if streamed else None, lanes)
 
     def _stands(self, seen: Pointer, fresh: bool) -> bool:
         """The second look. Where the first one was not ``fresh``, only the generation that is current will do, and only

@@ -12,6 +12,7 @@ from headrace.model.run import Step
 from headrace.model.serving import ServingTable
 from headrace.ports import Engine, Lake, Observer, Snapshot, Store
 from headrace.seam.generation import TableState
+from headrace.sql.drift import mending_sql
 from headrace.sql.gold import changes_sql, first_sql, live_sql, rollup_sql, state_columns, stored
 from headrace.sql.mart import RECORDS
 
@@ -30,9 +31,10 @@ def publish(
     before: TableState | None,
     marts: Mapping[str, Aggregated],
     known: Mapping[str, str],
+    drift: str | None = None,
 ) -> tuple[Step, TableState]:
     """Writes one serving table's changed rows. ``before`` is its state in the generation that answers (None: that has
-    no such table, so that nobody reads it)."""
+    no such table, so that nobody reads it); ``drift`` names keys that are written whatever that says."""
     started = time.monotonic()
     step = Step("publish", table.name)
     if table.of_mart:
@@ -52,11 +54,11 @@ def publish(
         # Which slots are being read is known from there only.
         lost = f"{folder} is gone from the lake, and the store's answers rest on it"
         raise OutsideError("HR0407", lost, help="restore the lake, or remove lake and store together")
-    if before is not None and change == "nothing" and before.definition == definition:
+    if before is not None and change == "nothing" and before.definition == definition and drift is None:
         return step, before
     observer.begin("publish", table.name)
     store.create(table)
-    added = before is not None and change == "added" and before.definition == definition
+    added = before is not None and change == "added" and before.definition == definition and drift is None
     parts = f"{table.origin}__parts" if table.of_mart else table.origin
     fresh = rollup_sql(table, f'"{parts}"')
     if added:
@@ -79,7 +81,10 @@ def publish(
         engine.keep("_fresh", fresh)
         engine.define("_live", _live(table, engine, newest, base, touched=added))
         rows = engine.write(
-            changes_sql(table, "_fresh", "_live", generation, whole=not added or bool(table.where)), path
+            changes_sql(table, "_fresh", "_live", generation, whole=not added or bool(table.where))
+            if drift is None
+            else mending_sql(table, "_fresh", "_live", drift, generation),
+            path,
         )
     names = ", ".join(f'"{n}"' for n in (*table.columns, "_slot", "_gen"))
     for batch in engine.batches(f"SELECT {names} FROM {engine.scan([path], state_columns(table))}"):

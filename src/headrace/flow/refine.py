@@ -33,15 +33,15 @@ def contract_hash(source: Source, voids: Voids) -> int:
     return int(hashlib.sha256(text.encode()).hexdigest()[:15], 16)
 
 
-def refine(source: Source, lake: Lake, engine: Engine, observer: Observer, landed: list[Landed]) -> Step:
+def refine(source: Source, lake: Lake, engine: Engine, observer: Observer, landed: list[Landed], *, again: bool = False) -> Step:  # fmt: skip
     """Judges what bronze holds and silver does not; everything where the contract changed, a landed record became void,
-    or the source is a reference."""
+    the source is a reference, or ``again`` says so."""
     started = time.monotonic()
     step = Step("refine", source.name)
     bronze, silver = lake.snapshot(f"bronze/{source.name}"), lake.snapshot(f"silver/{source.name}")
     voids = voids_of(source, lake, engine, landed)
     judged_by = contract_hash(source, voids)
-    same = silver is not None and silver.transaction(CONTRACT) == judged_by
+    same = silver is not None and silver.transaction(CONTRACT) == judged_by and not again
     starts = lanes_of(source, lake, engine)
     landing = ends(bronze, starts)
     done = ends(silver, starts) if same else {}

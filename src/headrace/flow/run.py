@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 from headrace.errors import ConflictError, HeadraceError
 from headrace.flow import manifest
-from headrace.flow.aggregate import Aggregated, aggregate
+from headrace.flow.aggregate import Aggregated, aggregate, replace_windows
 from headrace.flow.control import POINTER, epoch_of, generation_of, made_pointer, reached
 from headrace.flow.land import copy, land, recover
 from headrace.flow.lanes import ends, lanes_of
 from headrace.flow.lanes import streamed as stream_lanes
+from headrace.flow.mending import NOTHING, Mending
 from headrace.flow.publish import publish
 from headrace.flow.refine import CONTRACT, refine, voids_of
 from headrace.flow.relations import Relations
@@ -24,7 +25,7 @@ from headrace.model.mart import Mart
 from headrace.model.project import LoadedProject
 from headrace.model.run import Run, Step
 from headrace.model.serving import ServingTable
-from headrace.model.source import Source, source_of
+from headrace.model.source import source_of
 from headrace.ports import Engine, Inbox, Lake, Log, Observer, Store
 from headrace.seam import epoch as epochs
 from headrace.seam import generation as generations
@@ -33,6 +34,7 @@ from headrace.seam.epoch import Epoch
 from headrace.seam.generation import Generation, MartState, TableState, instant, moment_order
 from headrace.seam.pointer import Pointer
 from headrace.seam.ranges import aligned_cut
+from headrace.sql.judge import literal
 from headrace.sql.lanes import within
 
 
@@ -54,9 +56,11 @@ class Batch:
     wrote: bool = False
     """Whether the run that is going on may have rows in the store."""
 
-    def run(self, *, full: bool = False, refit: bool = False, take_over: bool = False) -> Run:
+    def run(
+        self, *, full: bool = False, refit: bool = False, take_over: bool = False, mending: Mending = NOTHING
+    ) -> Run:
         """One run; its record says what was done, and has no generation where there was nothing to do. ``take_over``
-        does without stream workers that are registered.
+        does without stream workers that are registered; ``mending`` is done besides.
 
         Raises ConflictError HR0410 where a stream counts with other code than this project's.
         """
@@ -65,8 +69,9 @@ class Batch:
         landed = self.land(run)
         self.copy(run)
         for source in self.project.sources.values():
-            _note(run, refine(source, self.lake, self.engine, self.observer, landed))
-        self.generate(run, full=full, refit=refit, take_over=take_over)
+            again = source.name in mending.sources
+            _note(run, refine(source, self.lake, self.engine, self.observer, landed, again=again))
+        self.generate(run, full=full, refit=refit, take_over=take_over, mending=mending)
         run.seconds = time.monotonic() - started
         if run.generation is not None:
             record(run, self.lake, self.engine)
@@ -102,7 +107,9 @@ class Batch:
                 manifest.append(self.lake, self.engine, new)
         return [*known, *new]
 
-    def generate(self, run: Run, *, full: bool, refit: bool, take_over: bool = False) -> None:
+    def generate(
+        self, run: Run, *, full: bool, refit: bool, take_over: bool = False, mending: Mending = NOTHING
+    ) -> None:
         """Builds and publishes a generation, unless everything is as the current one left it."""
         pointer = made_pointer(self.store)
         if take_over and pointer.workers:
@@ -114,6 +121,11 @@ class Batch:
             raise ConflictError(
                 "HR0410", "a stream counts with other code", help="stop it, or: headrace run --take-over"
             )
+        voids = self.voids()
+        if streamed is not None and (mending.opens or streamed.voids != voids):
+            # The batch leaves out what was replaced since the epoch began, and the workers do not: they take what replaced
+            # it for duplicates. So it has to be another epoch, to which they go as soon as the pointer names it.
+            streamed = None
         versions = dict(streamed.references) if streamed is not None else self.references()
         silver = self.silver(current, streamed, versions)
         if streamed is None and self.is_behind(pointer, current, silver[0]):
@@ -125,7 +137,7 @@ class Batch:
             silver = self.silver(current, streamed, versions)
         relations = Relations(self.project, self.lake, self.engine, *silver)
         tables = serving_tables(self.project)
-        if not full and not refit and self.is_current(current, relations, tables):
+        if not full and not refit and mending == NOTHING and self.is_current(current, relations, tables):
             return
         # While workers count, the batch cuts between two of their ranges and stays in their epoch (Batch run, 2).
         pointer = self.move(pointer, pointers.begin(pointer, opens=streamed is None))
@@ -135,7 +147,7 @@ class Batch:
                 raise ConflictError(
                     "HR0404", "a stream came and counted more than this run has seen", help="headrace run"
                 )
-            self.build(run, pointer, current, relations, tables, versions, full=full, refit=refit)
+            self.build(run, pointer, current, relations, tables, versions, mending, full=full, refit=refit)
         except BaseException:
             # Given up at once, so that rollback is possible where no row was written; a killed run, or one that cannot
             # even do this, is given up by the next one.
@@ -169,6 +181,7 @@ class Batch:
         relations: Relations,
         tables: list[ServingTable],
         references: Mapping[str, int],
+        mending: Mending,
         *,
         full: bool,
         refit: bool,
@@ -176,7 +189,7 @@ class Batch:
         """Computes and writes the generation that the pointer calls next, then moves the pointer to it. ``references``
         are the versions of their silver that the relations read."""
         number = pointer.highest
-        marts, states = self.fill(run, number, current, relations, tables, full=full, refit=refit)
+        marts, states = self.fill(run, number, current, relations, tables, mending, full=full, refit=refit)
         as_of = self.as_of(relations, current)
         epoch = self.open_epoch(number, relations, references) if pointer.opens else current.epoch
         pins = {name: self.project.marts[name].hash for name in self.project.pins}
@@ -191,6 +204,7 @@ class Batch:
             pins,
             now,
             epoch,
+            self.late(relations, current),
         )
         self.store.set_control(generations.control_name(number), generation.text())
         pointer = self.move(pointer, pointers.publish(pointer, number))
@@ -204,6 +218,7 @@ class Batch:
         current: Generation,
         relations: Relations,
         tables: list[ServingTable],
+        mending: Mending,
         *,
         full: bool,
         refit: bool,
@@ -226,8 +241,10 @@ class Batch:
                     current.marts.get(mart.name),
                     current.cut,
                     known,
-                    full=full,
+                    full=full or mart.name in mending.marts,
                 )
+                if mending.window is not None and mending.window.mart == mart.name:
+                    result = replace_windows(mart, mending.window, result, relations, self.lake, self.engine)
             relations.define_mart(mart, result.files)
             marts[mart.name] = result
             known[mart.name] = relations.mart_content(mart, result.state.definition, result.state.lanes)
@@ -238,8 +255,9 @@ class Batch:
         for table in tables:
             before = current.tables.get(table.name)
             step, states[table.name] = publish(
-                table, number, relations, self.lake, self.engine, self.store, self.observer, before, marts, known
-            )
+                table, number, relations, self.lake, self.engine, self.store, self.observer, before, marts, known,
+                mending.tables.get(table.name),
+            )  # fmt: skip
             _note(run, step)
         return {name: mart.state for name, mart in marts.items()}, states
 
@@ -269,17 +287,18 @@ class Batch:
         """Records the epoch that begins with this generation, at its cut."""
         facts = {name: source for name, source in self.project.sources.items() if source.role == "fact"}
         origins = {lane: end for lane, end in relations.end.items() if source_of(lane) in facts}
-        voids = self.voids(facts.values())
-        epoch = Epoch(number, self.range_size, code_of(self.project), origins, references, voids)
+        epoch = Epoch(number, self.range_size, code_of(self.project), origins, references, self.voids())
         self.store.set_control(epochs.control_name(number), epoch.text())
         return number
 
-    def voids(self, facts: Iterable[Source]) -> dict[str, Sequence[Sequence[int]]]:
-        """By lane, the records that count no more."""
+    def voids(self) -> dict[str, Sequence[Sequence[int]]]:
+        """The records of facts that are void now, as an epoch names them."""
         landed = manifest.load(self.lake, self.engine)
         found: dict[str, Sequence[Sequence[int]]] = {}
-        for source in facts:
-            found |= voids_of(source, self.lake, self.engine, landed)
+        for source in self.project.sources.values():
+            if source.role == "fact":
+                voids = voids_of(source, self.lake, self.engine, landed)
+                found |= {lane: [list(span) for span in spans] for lane, spans in voids.items()}
         return found
 
     def sweep(self, pointer: Pointer, predecessor: Generation, tables: Iterable[ServingTable]) -> None:
@@ -354,6 +373,33 @@ class Batch:
             known = {lane: current.as_of[lane] for lane in lanes if same and lane in current.as_of}
             for lane, moment in (*known.items(), *((lane, instant(text)) for lane, text in rows if text is not None)):
                 found[lane] = max(found.get(lane, moment), moment, key=moment_order)
+        return found
+
+    def late(self, relations: Relations, current: Generation) -> dict[str, int]:
+        """How many clean records of each lane were below the watermark when they came; only those that are new are read."""
+        found: dict[str, int] = {}
+        for source in self.project.sources.values():
+            name = source.name
+            lanes = {lane: end for lane, end in relations.end.items() if source_of(lane) == name}
+            if source.lateness is None or not lanes:
+                continue
+            same = current.contracts.get(name) == relations.contracts.get(name)
+            new = within({lane: (current.cut.get(lane, 0) if same else 0, end) for lane, end in lanes.items()})
+            known = {lane: current.as_of[lane] for lane in lanes if same and lane in current.as_of}
+            whens = "".join(
+                f" WHEN {literal(lane)} THEN TIMESTAMP {literal(moment_order(m))}" for lane, m in known.items()
+            )
+            before = f"CASE _lane{whens} END" if whens else "CAST(NULL AS TIMESTAMP)"
+            over = "OVER (PARTITION BY _lane ORDER BY _offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
+            moments = (
+                f"SELECT _lane, _offset, CAST({source.event_time} AS TIMESTAMP) AS _moment FROM {name} WHERE {new}"
+            )
+            highest = f"SELECT _lane, _moment, greatest(max(_moment) {over}, {before}) AS _highest FROM ({moments})"
+            late = f"_moment < _highest - INTERVAL {source.lateness} SECOND"
+            rows = self.engine.rows(f"SELECT _lane, count(*) FROM ({highest}) WHERE {late} GROUP BY _lane")
+            found |= {lane: current.late.get(lane, 0) if same else 0 for lane in lanes}
+            for lane, count in rows:
+                found[lane] += count
         return found
 
 

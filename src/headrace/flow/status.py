@@ -17,7 +17,9 @@ from headrace.errors import MissingExtraError, OutsideError, SettingError
 from headrace.flow.control import epoch_of, generation_of, pointer_of, reached
 from headrace.flow.lanes import ends, gaps_of, lanes_of
 from headrace.flow.lanes import streamed as stream_lanes
+from headrace.flow.reconcile import last as last_reconcile
 from headrace.flow.stream import streamed_sources
+from headrace.flow.watermark import newest_of, watermark
 from headrace.model.project import LoadedProject
 from headrace.model.run import Run
 from headrace.model.source import source_of
@@ -62,12 +64,17 @@ def status(project: LoadedProject, lake: Lake, engine: Engine, store: Store, las
         silver = lake.snapshot(f"silver/{source.name}")
         if silver is None:
             continue
+        lanes = [lane for lane in {**generation.cut} if source_of(lane) == source.name]
+        newest = newest_of(generation, store if generation.epoch in pointer.streamed else None, lanes)
+        mark = watermark(project, newest, [source.name])
         scan = engine.scan(silver.files, silver_columns(source))
         counts: dict[str, int] = dict(engine.rows(f"SELECT _verdict, count(*) FROM {scan} GROUP BY ALL"))
         sources.append(
             {"source": source.name, "landed": sum(counts.values()), "clean": counts.get("clean", 0),
              "quarantined": counts.get("quarantined", 0) + counts.get("unreadable", 0), "duplicates": counts.get("duplicate", 0),
-             "superseded": counts.get("superseded", 0), "as_of": min((m for lane, m in generation.as_of.items() if source_of(lane) == source.name), default=None)}
+             "superseded": counts.get("superseded", 0), "as_of": min((m for lane, m in generation.as_of.items() if source_of(lane) == source.name), default=None),
+             "lateness": source.lateness, "watermark": mark.text, "idle": list(mark.idle),
+             "late": sum(n for lane, n in generation.late.items() if source_of(lane) == source.name) if source.lateness is not None else None}
         )  # fmt: skip
     found = lake.snapshot(RUNS)
     runs = []
@@ -84,6 +91,22 @@ def status(project: LoadedProject, lake: Lake, engine: Engine, store: Store, las
         "published_at": generation.published_at, "tables": len(generation.tables), "sources": sources, "runs": runs,
         "gaps": [{"lane": lane, "first": first, "next": end} for lane, first, end in gaps_of(lake, engine)],
         "stream": streaming(project, lake, engine, store, pointer, generation),
+        "reconcile": reconciled(store),
+    }  # fmt: skip
+
+
+def reconciled(store: Store) -> dict[str, Any] | None:
+    """When answers were last held against bronze, and how much of what was compared differed; None where never."""
+    found = last_reconcile(store)
+    if found is None:
+        return None
+    tables = found["tables"]
+    keys = sum(t["keys"] for t in tables)
+    drifted = sum(t["differing"] + t["missing"] + t["surplus"] for t in tables)
+    return {
+        "at": found["at"], "generation": found["generation"], "sampled": found["sampled"], "keys": keys,
+        "drifted": drifted, "repaired": sum(t["repaired"] for t in tables), "ratio": drifted / keys if keys else 0.0,
+        "mended_by": found["mended_by"],
     }  # fmt: skip
 
 

@@ -32,11 +32,14 @@ MOST_PARAMETERS = 64
 
 
 class Document(msgspec.Struct, frozen=True, gc=False):
-    """The body of an answer. ``as_of`` and ``complete`` are as in ``flow.answer.Answer``."""
+    """The body of an answer. ``as_of`` to ``complete`` are as in ``flow.answer.Answer``."""
 
     query: str
     generation: int
     as_of: str | None
+    watermark: str | None
+    final: bool
+    idle: tuple[str, ...]
     complete: bool
     rows: list[Any]
     next_cursor: str | None
@@ -45,14 +48,16 @@ class Document(msgspec.Struct, frozen=True, gc=False):
 class Form:
     """What is the same for every answer of one query."""
 
-    def __init__(self, query: Query, max_rows: int) -> None:
+    def __init__(self, query: Query, max_rows: int, lateness: Mapping[str, int | None]) -> None:
         self.query = query
         # Rows become objects. A struct type of the columns makes and encodes them in a third of a dict's time.
         names = {f"c{i}": column.name for i, column in enumerate(query.columns)}
         self.row: Callable[..., Any] = msgspec.defstruct(
             "Row", [(field, Any) for field in names], rename=names, gc=False
         )
-        definition = repr((__version__, query.sql, [(c.name, str(c.type)) for c in query.columns], max_rows))
+        definition = repr(
+            (__version__, query.sql, [(c.name, str(c.type)) for c in query.columns], max_rows, sorted(lateness.items()))
+        )
         self.definition = hashlib.blake2b(definition.encode(), digest_size=16).digest()
         # An answer that depends on the time of asking is never the same one again.
         self.timeless = not any("p['now']" in plan.source for plan in query.plans.values())
@@ -64,7 +69,8 @@ class Answers:
     def __init__(self, project: LoadedProject, store: Store, *, max_rows: int, max_scan: int) -> None:
         self.project = project
         self.max_rows = max_rows
-        self.forms = {name: Form(query, max_rows) for name, query in project.queries.items()}
+        lateness = {source.name: source.lateness for source in project.sources.values()}
+        self.forms = {name: Form(query, max_rows, lateness) for name, query in project.queries.items()}
         self._store = store
         self._max_scan = max_scan
         self._quick = Bounded(store, min(AT_ONCE, max_scan))
@@ -114,13 +120,15 @@ class Answers:
             answer = await self._in_thread(query, values, cursor)
         row = form.row
         document = Document(
-            name, answer.generation, answer.as_of, answer.complete, [row(*r) for r in answer.rows], answer.cursor
-        )
+            name, answer.generation, answer.as_of, answer.watermark, answer.final, answer.idle, answer.complete,
+            [row(*r) for r in answer.rows], answer.cursor,
+        )  # fmt: skip
         headers: Headers = [
             (b"content-type", b"application/json"),
             (b"cache-control", b"no-cache"),
             (b"headrace-generation", b"%d" % answer.generation),
             (b"headrace-complete", b"true" if answer.complete else b"false"),
+            (b"headrace-final", b"true" if answer.final else b"false"),
         ]
         if answer.as_of is not None:
             headers.append((b"headrace-as-of", answer.as_of.encode()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from headrace.model.serving import ServingTable
@@ -70,6 +70,12 @@ class Bounded:
         raise NotImplementedError
 
     def put_speed(self, table: ServingTable, epoch: int, lane: str, start: int, fence: int, rows: Iterable[Row]) -> int:
+        raise NotImplementedError
+
+    def walk(self, table: ServingTable) -> Iterator[Sequence[Row]]:
+        raise NotImplementedError
+
+    def walk_speed(self, table: ServingTable, epoch: int) -> Iterator[Sequence[Row]]:
         raise NotImplementedError
 
     def clear_speed(self, table: ServingTable, epoch: int, below: Mapping[str, int] | None) -> None:

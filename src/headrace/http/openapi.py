@@ -208,6 +208,15 @@ def _answer(query: Query) -> Schema:
             "type": ["string", "null"],
             "description": "The newest event time counted, the least over the lanes that feed the query.",
         },
+        "watermark": {
+            "type": ["string", "null"],
+            "description": "No record of an earlier event time is expected; null where a source declares no lateness.",
+        },
+        "final": {
+            "type": "boolean",
+            "description": "Whether all windows of the answer end at the watermark or before.",
+        },
+        "idle": {"type": "array", "items": {"type": "string"}, "description": "Lanes that hold the watermark back."},
         "complete": {"type": "boolean", "description": "False where a lane stands still."},
         "rows": {"type": "array", "items": row},
         "next_cursor": {"type": ["string", "null"], "description": "Continues where the rows end; null at the end."},
@@ -221,6 +230,9 @@ def _example_answer(query: Query) -> Schema:
         "query": query.name,
         "generation": 7,
         "as_of": "2025-08-31T23:59:00Z",
+        "watermark": "2025-08-31T22:59:00Z",
+        "final": False,
+        "idle": [],
         "complete": True,
         "rows": [row],
         "next_cursor": None,
@@ -427,5 +439,6 @@ _HEADERS: Schema = {
     "Link": {"description": '`<...>; rel="next"` where there are more rows.', "schema": {"type": "string"}},
     "Headrace-Generation": {"description": "As `generation`.", "schema": {"type": "integer"}},
     "Headrace-As-Of": {"description": "As `as_of`.", "schema": {"type": "string"}},
+    "Headrace-Final": {"description": "As `final`.", "schema": {"type": "boolean"}},
     "Headrace-Complete": {"description": "As `complete`.", "schema": {"type": "boolean"}},
 }

@@ -78,6 +78,8 @@ class Source:
     flags: tuple[Flag, ...] = ()
     place: Place = field(default_factory=lambda: Place("project.py"))
     doc: str = ""
+    lateness: int | None = None
+    """Seconds by which a record may come after one of later event time; None: by any time, so that nothing is final."""
 
     @property
     def meta(self) -> tuple[str, ...]:

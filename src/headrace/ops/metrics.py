@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from headrace import __version__
 from headrace.app import App
 from headrace.errors import HeadraceError
+from headrace.flow.reconcile import last
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper bounds in seconds."""
@@ -74,6 +75,7 @@ class Metrics:
             logins.add_metric([result], count)
         yield logins
         yield from self._freshness()
+        yield self._drift()
 
     def _freshness(self) -> Iterator[Metric]:
         number = GaugeMetricFamily("headrace_generation", "The published generation; 0 before the first.")
@@ -94,3 +96,18 @@ class Metrics:
             if generation.published_at:
                 published.add_metric([], dt.datetime.fromisoformat(generation.published_at).timestamp())
         yield from (number, as_of, published)
+
+    def _drift(self) -> Metric:
+        """What the last `headrace reconcile` found; nothing before the first."""
+        ratio = GaugeMetricFamily(
+            "headrace_reconcile_drift_ratio",
+            "The part of a serving table's keys that differed from bronze at the last reconcile.",
+            labels=["table", "rows"],
+        )
+        try:
+            found = last(self._app.store)
+        except HeadraceError:
+            found = None
+        for table in found["tables"] if found is not None else ():
+            ratio.add_metric([table["table"], "speed" if table["speed"] else "batch"], table["ratio"])
+        return ratio

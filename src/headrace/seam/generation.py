@@ -44,6 +44,8 @@ class Generation:
     pins: Mapping[str, str] = field(default_factory=dict)
     published_at: str = ""
     epoch: int = 0
+    late: Mapping[str, int] = field(default_factory=dict)
+    """How many of each lane's counted records came below its watermark, where a lateness is declared."""
 
     def text(self) -> str:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))

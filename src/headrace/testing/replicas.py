@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from headrace.errors import OutsideError
@@ -191,6 +191,12 @@ class ReplicatedStore:
     ) -> Sequence[Row]:
         found = self.read((table.name + SPEED, partition))
         return [found[key] for key in sorted(found) if key[-3] == epoch]
+
+    def walk(self, table: ServingTable) -> Iterator[Sequence[Row]]:
+        raise NotImplementedError
+
+    def walk_speed(self, table: ServingTable, epoch: int) -> Iterator[Sequence[Row]]:
+        raise NotImplementedError
 
     def clear_speed(self, table: ServingTable, epoch: int, below: Mapping[str, int] | None) -> None:
         """Replicas that do not hear of it keep the rows, and give them back to the others when they are read."""

@@ -390,6 +390,24 @@ class StoreSuite:
         store.create(SALES)
         assert list(store.fetch_speed(SALES, ("a",), epoch=5)) == []
 
+    def test_a_walk_sees_every_row_those_of_a_key_together(self, tmp_path: Path) -> None:
+        store = self.open(tmp_path)
+        store.create(SALES)
+        store.put(SALES, [sale(shop, "d", n, None, n, slot=n % 2, gen=n + 1) for shop in "ab" for n in range(4)])
+        store.put(SALES, [sale("a", "d", 1, "1.00", 9, slot=0, gen=9)])
+        walked = [tuple(row) for rows in store.walk(SALES) for row in rows]
+        assert sorted(row[:3] for row in walked) == sorted(
+            [("a", "d", 1), *((shop, "d", n) for shop in "ab" for n in range(4))]
+        )
+        places = [i for i, row in enumerate(walked) if row[:3] == ("a", "d", 1)]
+        assert places[1] == places[0] + 1
+        assert {walked[i][3:] for i in places} == {("1.00", 9, 1, 0, 9), (None, 1, 1, 1, 2)}
+        row = ("a", "d1", 0, None, None, 1)
+        for epoch, lane, start in ((4, "x", 100), (4, "y", 200), (5, "x", 100)):
+            store.put_speed(SALES, epoch, lane, start, start + 1, [row])
+        speed = sorted(tuple(row) for rows in store.walk_speed(SALES, 4) for row in rows)
+        assert speed == [(*row, "x", 100, 101), (*row, "y", 200, 201)]
+
     # Tables that come and go
 
     def test_dropped_tables_are_gone_and_may_be_made_again(self, tmp_path: Path) -> None:
