@@ -237,17 +237,17 @@ class App:
 
         return trials(self.folder, names, make)
 
-    def generate(self, scale: float, seed: int, folder: str | None) -> Path:
-        """Runs the project's ``samples.py``; gives the folder that it wrote."""
+    def generate(self, scale: float, seed: int, folder: str | None, *, what: str = "generate") -> Path:
+        """Runs ``what`` of the project's ``samples.py``; gives the folder that it wrote."""
         from headrace.flow.samples import Samples
 
         file = self.folder / "samples.py"
         target = Path(folder) if folder else self.folder / self.settings["inbox.path"]
         target.mkdir(parents=True, exist_ok=True)
-        generator = runpy.run_path(str(file)).get("generate") if file.is_file() else None
+        generator = runpy.run_path(str(file)).get(what) if file.is_file() else None
         if generator is None:
             raise DeclarationError(
-                "HR0102", f"{file} does not define generate(samples)", help="def generate(samples: Samples) -> None: …"
+                "HR0102", f"{file} does not define {what}(samples)", help=f"def {what}(samples: Samples) -> None: …"
             )
         with wiring.scratch(self.folder, self.settings, target) as run_sql:
             generator(Samples(run_sql, target, seed=seed, scale=scale))

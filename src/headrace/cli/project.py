@@ -93,11 +93,14 @@ def test(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> int:
 )
 @click.option("--seed", default=1, show_default=True, help="The same seed gives the same bytes.")
 @click.option("--to", "folder", type=click.Path(file_okay=False), help="Folder to write (default: the inbox).")
+@click.option(
+    "--original", is_flag=True, help="The very files of the system that the project replaces, if it can make them."
+)
 @click.pass_context
-def gen(ctx: click.Context, scale: float, seed: int, folder: str | None) -> None:
+def gen(ctx: click.Context, scale: float, seed: int, folder: str | None, original: bool) -> None:
     """Generate the project's sample data (`samples.py`) into its inbox."""
     started = time.monotonic()
-    written = open_app(ctx).generate(scale, seed, folder)
+    written = open_app(ctx).generate(scale, seed, folder, what="original" if original else "generate")
     click.echo(f"sample data in {written} ({time.monotonic() - started:.1f} s)", err=True)
 
 
