@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace import settings as all_settings
 from headrace import wiring
-from headrace.errors import DeclarationError
+from headrace.errors import DeclarationError, OutsideError
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -250,5 +250,8 @@ class App:
                 "HR0102", f"{file} does not define {what}(samples)", help=f"def {what}(samples: Samples) -> None: …"
             )
         with wiring.scratch(self.folder, self.settings, target) as run_sql:
-            generator(Samples(run_sql, target, seed=seed, scale=scale))
+            try:
+                generator(Samples(run_sql, target, seed=seed, scale=scale))
+            except ModuleNotFoundError as error:
+                raise OutsideError("HR0701", str(error), help=f"install what {file.name} imports") from None
         return target
