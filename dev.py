@@ -331,6 +331,12 @@ def bench(args: list[str]) -> NoReturn:
     become(python, "-m", "benchmarks", *(arg for arg in args if arg != "--peers"))
 
 
+def simulate(args: list[str]) -> NoReturn:
+    python = environment("dev")
+    os.chdir(ROOT)
+    become(python, "-m", "tests.flow.simulate", *args)
+
+
 def lock(args: list[str]) -> NoReturn:
     import subprocess
 
@@ -358,6 +364,11 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], NoReturn], str, str]] = {
         "All tests that can run here, and what was skipped; --fast: not the slow ones",
     ),
     "check": (check, "", "Lint, format, types, and which folder may import which"),
+    "simulate": (
+        simulate,
+        "[--schedules N] [--seed S] [--mutants [NAME ...]]",
+        "Schedules of the seam; --seed alone: one, step by step; --mutants: each rule broken",
+    ),
     "bench": (bench, "[--peers] [ARGS]", "Benchmarks; --peers first installs what they compare with (0.5 GB)"),
     "lock": (lock, "[--upgrade] [UV ARGS]", "Write requirements/*.lock anew from pyproject.toml"),
     "services": (

@@ -42,6 +42,7 @@ LIBRARIES = {
     "confluent_kafka": ["adapters/kafka*"],
     "deltalake": ["adapters/delta*"],
     "duckdb": ["adapters/duckdb*"],
+    "faker": ["projects/telecom/original*"],
     "jinja2": ["http/*"],
     "msgspec": ["http/*", "seam/*", "adapters/*", "cli/*"],
     "prometheus_client": ["ops/*"],

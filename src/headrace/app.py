@@ -93,7 +93,9 @@ class App:
 
         return Housekeeping(self.project, self.lake, self.engine, self.reader)
 
-    def batch(self, observer: Observer) -> Batch:
+    def batch(self, observer: Observer, mending: Mending | None = None) -> Batch:
+        """What a run works with; ``mending`` is done besides what is new."""
+        from headrace.flow.mending import NOTHING
         from headrace.flow.run import Batch
 
         return Batch(
@@ -106,6 +108,7 @@ class App:
             observer,
             self.settings["stream.range"],
             partial(wiring.land_lock, self.folder),
+            mending or NOTHING,
         )
 
     def run(self, observer: Observer, *, full: bool = False, refit: bool = False, take_over: bool = False) -> Run:
@@ -117,7 +120,7 @@ class App:
     def stream(self, observer: Observer, *, until_caught_up: bool, stopped: Callable[[], bool]) -> int:
         """Lands what arrives and counts it at once, until ``stopped``; gives the number of records. What has never been
         published is published first."""
-        from headrace.errors import NotReadyError
+        from headrace.errors import NotReadyError, OutOfReachError
         from headrace.flow.stream import Worker
         from headrace.model.run import Run
 
@@ -128,7 +131,17 @@ class App:
         batch = self.batch(observer)
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         worker = Worker(self.project, self.log, self.lake, self.engine, self.store, observer, name)
-        return worker.run(lambda: batch.land(Run("")), until_caught_up=until_caught_up, stopped=stopped)
+
+        def arrivals() -> None:
+            try:
+                batch.land(Run(""))
+            except OutOfReachError as error:
+                if until_caught_up:
+                    raise
+                # What has landed is counted all the same; then it is asked again.
+                observer.alarm(str(error))
+
+        return worker.run(arrivals, until_caught_up=until_caught_up, stopped=stopped)
 
     def land(self, observer: Observer, *, accept_gaps: bool = False) -> Run:
         """Lands what the inbox has, and copies what the log has to bronze; nothing is counted yet."""
@@ -148,7 +161,7 @@ class App:
 
         def run(mending: Mending) -> int | None:
             with wiring.run_lock(self.folder):
-                return self.batch(observer).run(mending=mending).generation
+                return self.batch(observer, mending).run().generation
 
         work = Reconcile(self.project, self.lake, self.engine, self.store, observer)
         return reconcile(work, names, sample=sample, repair=repair, run=run)
@@ -159,7 +172,7 @@ class App:
 
         mending = backfilling(self.project, mart, first, last)
         with wiring.run_lock(self.folder):
-            return self.batch(observer).run(mending=mending)
+            return self.batch(observer, mending).run()
 
     def rollback(self) -> int:
         """Returns to the predecessor; gives its number. Raises ConflictError HR0405."""

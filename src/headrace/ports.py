@@ -142,9 +142,9 @@ class Arrival:
     end: int
 
 
-Record = tuple[int, str, bytes, str | None]
-"""A record of a file on its way into the log: its row there (from 1), the key that decides its lane, what is sent, and
-why it cannot be read (None where it can)."""
+Record = tuple[int, str, bytes, str | None, int]
+"""A record of a file on its way into the log: its row there (from 1), the key that decides its lane, what is sent, why it
+cannot be read (None where it can), and the how many-th of its id in the file it is."""
 
 
 class Feed(Protocol):

@@ -56,8 +56,8 @@ class Counting:
 
 
 def batch_of(app: App, note: Callable[[str, str], None]) -> Batch:
-    ports = [Counting(name, getattr(app, name), note) for name in PORTS]
-    return Batch(app.project, *ports, Quiet())  # type: ignore[arg-type]
+    inbox, *others = (Counting(name, getattr(app, name), note) for name in PORTS)
+    return Batch(app.project, inbox, app.log, *others, Quiet())  # type: ignore[arg-type]
 
 
 def calls_of(folder: Path) -> list[str]:

@@ -107,7 +107,7 @@ class Shop(ProjectFolder):
     def batch(self, app: App | None = None, **ports: Any) -> Batch:
         app = app or self.app
         parts = {"lake": app.lake, "engine": app.engine, "store": app.store, **ports}
-        return Batch(app.project, app.inbox, observer=self.observer, **parts)
+        return Batch(app.project, app.inbox, app.log, observer=self.observer, **parts)
 
     def pointer(self) -> pointers.Pointer:
         return pointers.read(self.app.store.control(POINTER) or "")
@@ -160,7 +160,8 @@ class _Paused:
     def run(self) -> Run:
         paused = type("Paused", (Batch,), {"__slots__": (), "build": self._build})
         fields = {
-            name: getattr(self._batch, name) for name in ("project", "inbox", "lake", "engine", "store", "observer")
+            name: getattr(self._batch, name)
+            for name in ("project", "inbox", "log", "lake", "engine", "store", "observer")
         }
         run: Run = paused(**fields).run()
         return run

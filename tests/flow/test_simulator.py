@@ -25,7 +25,8 @@ from headrace.seam import pointer as pointers
 from headrace.seam.pointer import Pointer
 from headrace.testing import simulator
 from headrace.testing.memory import MemoryLake
-from headrace.testing.simulator import Outside, ReplicatedStore, Schedule, simulate
+from headrace.testing.replicas import ReplicatedStore
+from headrace.testing.simulator import Outside, Schedule, simulate
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder that is in memory, where there is one
 FIRST = int(os.environ.get("HEADRACE_TEST_SEED", "0"))
@@ -193,8 +194,8 @@ def reader_takes_the_newest() -> AbstractContextManager[Any]:
 
 @contextmanager
 def last_arrival_wins() -> Iterator[None]:
-    def apply(store: ReplicatedStore, replica: int, key: Any, row: Any) -> None:
-        store.rows[replica][key] = row
+    def apply(store: ReplicatedStore, replica: int, place: Any, key: Any, cell: Any) -> None:
+        store.replicas[replica].setdefault(place, {})[key] = cell
 
     with patch.object(ReplicatedStore, "apply", apply):
         yield

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from headrace.errors import MissingExtraError, OutsideError
-from headrace.model.source import Source
+from headrace.model.source import OCCURRENCE, Source
 from headrace.ports import Arrival, Engine, Record
 from headrace.sql.landing import landing_sql
 
@@ -34,7 +34,7 @@ except ImportError:
     raise MissingExtraError("kafka", "a log in Kafka (kafka.brokers)", "confluent-kafka") from None
 
 Of = TypeVar("Of")
-BATCH = 20_000
+BATCH = 100_000
 """Messages that are taken from the client at a time."""
 READ = 200_000
 """Messages that one ``read`` gives at most."""
@@ -64,6 +64,8 @@ class KafkaLog:
         self._reader: Consumer | None = None
         self._producer: Producer | None = None
         self._tails: dict[str, dict[tuple[str, str], dict[int, int]]] = {}
+        self._looked: dict[tuple[str, int], int] = {}
+        """By partition, up to where its tail was looked at."""
 
     is_bronze = False
 
@@ -179,13 +181,17 @@ class KafkaLog:
         partitions = len(self.partitions_of(source)) if known else 0
         failed: list[KafkaError] = []
 
-        def delivered(error: KafkaError | None, _: Message) -> None:
+        mine: dict[int, list[int]] = {}
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
             if error is not None:
                 failed.append(error)
+            else:
+                mine.setdefault(message.partition() or 0, []).append(message.offset() or 0)
 
-        count = pending = 0
+        count = 0
         headers: list[tuple[str, str | bytes | None]] = [("file", file.encode()), ("sha256", digest.encode())]
-        for row, key, message, problem in records:
+        for row, key, message, problem, number in records:
             count += 1
             if row <= sure:
                 continue
@@ -194,13 +200,18 @@ class KafkaLog:
             if known and row <= known.get(murmur2(own) % partitions, 0):
                 continue
             more = [*headers, ("row", str(row).encode())]
+            if number > 1:
+                more.append(("occurrence", str(number).encode()))
             if problem is not None:
                 more.append(("error", problem.encode()))
             self._produce(source.topic, own, bytes(message), more, delivered)
-            pending += 1
             if row % CHUNK == 0:
                 self._flush(source, failed)
         self._flush(source, failed)
+        for partition, offsets in mine.items():
+            place, first, end = (source.topic, partition), min(offsets), max(offsets) + 1
+            if self._looked[place] == first and end - first == len(offsets):
+                self._looked[place] = end  # all of it is this process's own, and whole
         return count
 
     def _produce(
@@ -221,28 +232,29 @@ class KafkaLog:
                 raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001
 
     def _tail(self, source: Source) -> dict[tuple[str, str], dict[int, int]]:
-        """Of the files that the ends of the lanes speak of: by partition, the last row that is there."""
-        if source.name not in self._tails:
-            found: dict[tuple[str, str], dict[int, int]] = {}
-            partitions = list(self.partitions_of(source).values())
-            extents = self.extents(partitions)
-            for partition in partitions:
-                low, high = extents[partition.topic, partition.partition]
-                partition.offset = max(low, high - CHUNK - 1)
-                messages: list[Message] = []
-                if partition.offset < high:
-                    with _translated(f"reading {source.topic}"):
-                        self.reader.assign([partition])
-                        self._fill(messages, partition.offset, high)
-                        self.reader.unassign()
-                for message in messages:
-                    headers = dict(message.headers() or [])
-                    if "row" in headers:
-                        key = (_text(headers["file"]), _text(headers["sha256"]))
-                        rows = found.setdefault(key, {})
-                        rows[partition.partition] = max(rows.get(partition.partition, 0), int(_text(headers["row"])))
-            self._tails[source.name] = found
-        return self._tails[source.name]
+        """Of the files that the ends of the lanes speak of: by partition, the last row that is there. Another process
+        may have been interrupted meanwhile: what was appended since the last look is looked at."""
+        found = self._tails.setdefault(source.name, {})
+        partitions = list(self.partitions_of(source).values())
+        extents = self.extents(partitions)
+        for partition in partitions:
+            place = (partition.topic, partition.partition)
+            low, high = extents[place]
+            partition.offset = max(low, high - CHUNK - 1, self._looked.get(place, 0))
+            messages: list[Message] = []
+            if partition.offset < high:
+                with _translated(f"reading {source.topic}"):
+                    self.reader.assign([partition])
+                    self._fill(messages, partition.offset, high)
+                    self.reader.unassign()
+            self._looked[place] = high
+            for message in messages:
+                headers = dict(message.headers() or [])
+                if "row" in headers:
+                    key = (_text(headers["file"]), _text(headers["sha256"]))
+                    rows = found.setdefault(key, {})
+                    rows[partition.partition] = max(rows.get(partition.partition, 0), int(_text(headers["row"])))
+        return found
 
     # Clients
 
@@ -450,27 +462,42 @@ def murmur2(data: bytes) -> int:
 
 def _table(source: Source, messages: Sequence[Message]) -> pa.Table:
     """Messages as ``landing_sql`` reads them."""
-    columns: dict[str, list[Any]] = {name: [] for name in ("_file", "_sha256", "_row", "_error", "_bytes", "_line")}
-    offsets = []
-    elsewhere = f"kafka:{source.topic}"
-    for message in messages:
-        offset, value, sent = message.offset(), message.value() or b"", message.headers()
-        headers = dict(sent) if sent else {}
-        offsets.append(offset)
-        columns["_file"].append(_text(headers["file"]) if "file" in headers else elsewhere)
-        columns["_sha256"].append(_text(headers.get("sha256", b"")))
-        columns["_row"].append(int(_text(headers["row"])) if "row" in headers else offset)
-        error = _text(headers["error"]) if "error" in headers else None
+    sent = [message.headers() for message in messages]
+    offsets = pa.array([message.offset() for message in messages], pa.int64())
+    if not any(sent):
+        # Messages that others produce, which are plain in nearly every case: column by column, not one by one.
+        with contextlib.suppress(pa.ArrowInvalid):  # some are not UTF-8
+            lines = pa.array([message.value() for message in messages], pa.binary()).cast(pa.string())
+            text = pa.repeat(pa.scalar("", pa.string()), len(messages))
+            file = pa.repeat(pa.scalar(f"kafka:{source.topic}", pa.string()), len(messages))
+            error, raw = pa.nulls(len(messages), pa.string()), pa.nulls(len(messages), pa.binary())
+            ones = pa.repeat(pa.scalar(1, pa.int64()), len(messages))
+            return pa.table([file, text, offsets, error, raw, lines, ones, offsets], [*_COLUMNS, "_offset"])
+    columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
+    for message, given in zip(messages, sent, strict=True):
+        row = _row(source, message, dict(given or []))
+        for name, value in zip(_COLUMNS, row, strict=True):
+            columns[name].append(value)
+    types = {"_row": pa.int64(), "_bytes": pa.binary(), OCCURRENCE: pa.int64()}
+    return pa.table({n: pa.array(v, types.get(n, pa.string())) for n, v in columns.items()} | {"_offset": offsets})
+
+
+_COLUMNS = ("_file", "_sha256", "_row", "_error", "_bytes", "_line", OCCURRENCE)
+
+
+def _row(source: Source, message: Message, headers: dict[str, Any]) -> tuple[Any, ...]:
+    value = message.value() or b""
+    file = _text(headers["file"]) if "file" in headers else f"kafka:{source.topic}"
+    row = int(_text(headers["row"])) if "row" in headers else message.offset()
+    error = _text(headers["error"]) if "error" in headers else None
+    line = None
+    if error is None:
         try:
-            line = value.decode() if error is None else None
+            line = value.decode()
         except UnicodeDecodeError:
-            line, error = None, "not UTF-8"
-        columns["_error"].append(error)
-        columns["_bytes"].append(value if error is not None else None)
-        columns["_line"].append(line)
-    types = {"_row": pa.int64(), "_bytes": pa.binary()}
-    table = {name: pa.array(values, types.get(name, pa.string())) for name, values in columns.items()}
-    return pa.table({**table, "_offset": pa.array(offsets, pa.int64())})
+            error = "not UTF-8"
+    number = int(_text(headers["occurrence"])) if "occurrence" in headers else 1
+    return file, _text(headers.get("sha256", b"")), row, error, value if error is not None else None, line, number
 
 
 def _text(value: bytes | str | None) -> str:

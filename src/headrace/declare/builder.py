@@ -111,6 +111,7 @@ class Project:
         rename: Mapping[str, str] | None = None,
         horizon: int = 1_000_000,
         changed_file: Literal["new version", "reject"] = "new version",
+        twins: bool = False,
         topic: str = "",
         lane_by: str = "",
         lateness: str = "",
@@ -121,7 +122,9 @@ class Project:
         ``id`` names the column or columns that identify an event: the same id again within ``horizon`` records of its
         lane is a duplicate. ``columns`` gives names and SQL types, ``NOT NULL`` where a value is required: a mapping,
         or one text as in CREATE TABLE. ``rename`` maps names in the files to names here. ``changed_file`` says what
-        happens when a landed file comes again with other bytes.
+        happens when a landed file comes again with other bytes. With ``twins``, for events that have no id of their own,
+        records of one file with the same id are events of their own, and numbered: the same file, or the same record by
+        another route, is a duplicate all the same.
 
         Where the project has a log (``kafka.brokers``), records of files are produced into ``topic``, by default
         ``<project>.<source>``, and all that it has is the source's. ``lane_by`` names the columns that decide a
@@ -132,7 +135,7 @@ class Project:
         """
         return self._add(
             "fact", name, format, id, columns, event_time, rename, horizon, changed_file, None, doc,
-            topic or f"{self.name}.{name}", lane_by or id, lateness,
+            topic or f"{self.name}.{name}", lane_by or id, twins, lateness,
         )  # fmt: skip
 
     def reference(
@@ -182,6 +185,7 @@ class Project:
         doc: str,
         topic: str = "",
         lane_by: str = "",
+        twins: bool = False,
         lateness: str = "",
     ) -> SourceBuilder:
         place = _here()
@@ -258,6 +262,7 @@ class Project:
                 horizon,
                 changed_file,
                 topic,
+                twins,
                 apart,
                 valid_from,
                 place=place,

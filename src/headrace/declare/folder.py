@@ -21,7 +21,7 @@ from headrace.model.types import Column, Type, parse_type
 from headrace.sql.compose import compile_query
 from headrace.sql.dialect import Text
 from headrace.sql.gold import parts_columns
-from headrace.sql.judge import check_expressions, judge_sql, probe_sql
+from headrace.sql.judge import bronze_columns, check_expressions, judge_sql, probe_sql
 from headrace.sql.mart import ORIGIN, MartErrors, Relation, compile_mart
 from headrace.sql.parameters import value_of
 from headrace.sql.query import Query
@@ -213,9 +213,7 @@ class _Loader:
             Column("reasons", _type("VARCHAR[]")),
         )
         if not problems:
-            self.engine.define(
-                "bronze_shape", _empty([(source.sent(c.name), "VARCHAR") for c in source.columns], _BRONZE)
-            )
+            self.engine.define("bronze_shape", _empty(bronze_columns(source), []))
             try:
                 self.engine.describe(judge_sql(source, "bronze_shape", None))
                 self.check_conditions(source)
@@ -400,14 +398,6 @@ class _Loader:
         )
 
 
-_BRONZE = [
-    ("_file", "VARCHAR"),
-    ("_row", "BIGINT"),
-    ("_lane", "VARCHAR"),
-    ("_offset", "BIGINT"),
-    ("_landed_at", "TIMESTAMPTZ"),
-    ("_error", "VARCHAR"),
-]
 _ORIGIN = [("_lane", "VARCHAR"), ("_offset", "BIGINT")]
 
 

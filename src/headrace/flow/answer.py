@@ -67,6 +67,10 @@ class View:
 
     pointer: Pointer
     generation: Generation
+    met: Mapping[str, int] = field(default_factory=dict)
+    """By lane of the epoch, the latest range of which a row was met in an earlier read."""
+    new: dict[str, int] = field(default_factory=dict)
+    """The same, where this read met a later one."""
 
     @property
     def streamed(self) -> bool:
@@ -75,6 +79,14 @@ class View:
 
     def live(self, table: ServingTable, rows: Sequence[Row]) -> list[Row]:
         return live(rows, len(table.key), self.pointer.generation, self.pointer.abandoned)
+
+    def meet(self, speed: Sequence[Row]) -> None:
+        """Notes ranges that are met for the first time. A range begins when all rows of the one before it were
+        acknowledged, but a read that had begun by then may lack them; the next one does not (Reader, 2)."""
+        for row in speed:
+            lane, start = row[-2:]
+            if start > self.new.get(lane, self.met.get(lane, 0)) and start > self.generation.cut.get(lane, 0):
+                self.new[lane] = start
 
     def added(self, table: ServingTable, rows: list[Row], speed: Sequence[Row], *, reverse: bool) -> list[Row]:
         """Batch rows with the speed rows of ranges that begin at the cut or after it, in order of key."""
@@ -98,6 +110,8 @@ class Reader:
     store: Store
     _generations: dict[int, Generation] = field(default_factory=dict)
     _pointer: tuple[str, Pointer] = ("", pointers.FIRST)
+    _met: tuple[int, Mapping[str, int]] = (0, {})
+    """An epoch, and by lane the latest range of it that was met."""
     _spread: dict[str, int] = field(default_factory=dict)
     """Rows a key that a page of a table had to be fetched for: 1 until keys with both slots were met, then 2."""
     _finality: Finality = field(init=False)
@@ -162,7 +176,8 @@ class Reader:
         for _ in range(TRIES):
             try:
                 generation = self._naming(plan, query, pointer)
-                view = View(pointer, generation)
+                epoch, met = self._met
+                view = View(pointer, generation, met if epoch == generation.epoch else {})
                 # Before the rows: what the stream counts meanwhile must not make them look newer than they are.
                 as_of = self._as_of(query, view)
                 newest = {} if sources is None else self._newest(plan, view, sources)
@@ -172,8 +187,9 @@ class Reader:
                 if self._stands(pointer, fresh):
                     raise
             else:
-                if self._stands(pointer, fresh):
+                if self._stands(pointer, fresh) and not view.new:
                     break
+                self._met = generation.epoch, {**view.met, **view.new}
             pointer, fresh = self._pointer[1], True
         else:
             raise NotReadyError("HR0408", "publications kept overtaking this read")
@@ -209,9 +225,12 @@ class Reader:
         return newest_of(view.generation, self.store if streamed else None, lanes)
 
     def _stands(self, seen: Pointer, fresh: bool) -> bool:
-        """The second look. Where the first one was not ``fresh``, only the generation that is current will do."""
+        """The second look. Where the first one was not ``fresh``, only the generation that is current will do, and only
+        if no stream began to add to it since: or the answer would lack what was counted before the question."""
         now = self.pointer()
-        return now.generation == seen.generation or (fresh and pointers.still_valid(seen.generation, now))
+        if fresh:
+            return pointers.still_valid(seen.generation, now)
+        return (now.generation, now.streamed) == (seen.generation, seen.streamed)
 
     def _naming(self, plan: Plan, query: Query, pointer: Pointer) -> Generation:
         """The generation that answers; raises NotReadyError HR0403 where it does not have the plan's tables."""
@@ -257,7 +276,9 @@ class Reader:
     def _speed(self, table: ServingTable, partition: Row, bounds: Bounds, view: View) -> Sequence[Row]:
         if not view.streamed or not table.of_mart:
             return ()
-        return self.store.fetch_speed(table, partition, bounds, epoch=view.generation.epoch)
+        rows = self.store.fetch_speed(table, partition, bounds, epoch=view.generation.epoch)
+        view.meet(rows)
+        return rows
 
     def _page(self, plan: Plan, partition: Row, bounds: Bounds, view: View, limit: int, after: Row | None) -> tuple[list[Row], bool]:  # fmt: skip
         """Up to ``limit`` rows after a key, and whether there are more; a key may have two slots, or be emptied."""

@@ -162,9 +162,11 @@ def _produce(arrivals: _Arrivals, log: Log, engine: Engine) -> None:
 
 def _records(source: Source, batches: Iterator[pa.RecordBatch], engine: Engine) -> Iterator[Record]:
     sql = message_sql(source, formats.columns(source))
-    for batch in batches:
-        engine.offer("_arrivals", pa.Table.from_batches([batch]))
-        yield from ((row, key, message, problem) for row, key, message, problem in engine.rows(sql))
+    # Twins are numbered within their file, so that it must be looked at whole.
+    tables = [list(batches)] if source.twins else ([batch] for batch in batches)
+    for table in tables:
+        engine.offer("_arrivals", pa.Table.from_batches(table))
+        yield from ((row, key, message, problem, number) for row, key, message, problem, number in engine.rows(sql))
 
 
 class _Arrivals:

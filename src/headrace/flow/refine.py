@@ -130,10 +130,10 @@ def _repeats(source: Source, scan: str, ranges: Mapping[str, tuple[int, int]], e
     """
     before = {lane: (max(first - source.horizon, 0), first) for lane, (first, _) in ranges.items()}
     window = within({lane: (before[lane][0], end) for lane, (_, end) in ranges.items()}) + " AND _error IS NULL"
-    known = " AND ".join(f"{name} IS NOT NULL" for name in source.identity)
+    known = " AND ".join(f"{name} IS NOT NULL" for name in source.event_id)
     # A duplicate is one of its lane; the keys of references are compared across all, and references have one lane.
     hashed = (
-        f"SELECT _lane, _offset, hash(_lane, {', '.join(source.identity)}) AS _id FROM "
+        f"SELECT _lane, _offset, hash(_lane, {', '.join(source.event_id)}) AS _id FROM "
         f"({identity_sql(source, f'(SELECT * FROM {scan} WHERE {window})')}) WHERE {known}"
     )
     engine.keep("_arrived", f"SELECT _id, count(*) AS _times FROM ({hashed}) WHERE {within(ranges)} GROUP BY _id")

@@ -10,6 +10,8 @@ from headrace.model.types import Column
 
 META = ("_file", "_row", "_lane", "_offset", "_landed_at")
 """Columns that every bronze and silver row carries: its origin."""
+OCCURRENCE = "_occurrence"
+"""Where equal records of one file are events of their own: the how many-th of them in its file a record is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class Source:
     changed_file: Literal["new version", "reject"] = "new version"
     topic: str = ""
     """Its topic in the log, where the project has one."""
+    twins: bool = False
+    """Whether records of one file that have the same id are events of their own."""
     lane_by: tuple[str, ...] = ()
     """Columns that decide the lane of a record that is produced into the topic."""
     valid_from: str | None = None
@@ -76,6 +80,16 @@ class Source:
     doc: str = ""
     lateness: int | None = None
     """Seconds by which a record may come after one of later event time; None: by any time, so that nothing is final."""
+
+    @property
+    def meta(self) -> tuple[str, ...]:
+        """What its bronze and silver rows carry beside the contract's columns."""
+        return (*META, OCCURRENCE) if self.twins else META
+
+    @property
+    def event_id(self) -> tuple[str, ...]:
+        """The columns by which a record is recognised when it comes again."""
+        return (*self.identity, OCCURRENCE) if self.twins else self.identity
 
     def column(self, name: str) -> Column | None:
         return next((c for c in self.columns if c.name == name), None)

@@ -43,6 +43,11 @@ def progress_name(number: int, lane: str) -> str:
     return f"progress/{number}/{lane}"
 
 
+def attempted_name(number: int, lane: str) -> str:
+    """The control row in which a worker that fails says how far its rows may reach beyond progress. The highest stands."""
+    return f"attempted/{number}/{lane}"
+
+
 def checkpoint_name(number: int, lane: str) -> str:
     """The control row that says where a worker starts again: the end of the last whole range. The highest stands."""
     return f"checkpoint/{number}/{lane}"

@@ -7,7 +7,7 @@ import json
 from sqlglot import exp
 
 from headrace.errors import DeclarationError, Place
-from headrace.model.source import META, Source
+from headrace.model.source import OCCURRENCE, Source
 from headrace.model.types import Column, Type
 from headrace.sql.dialect import Text, check_subset, is_division_safe, parse_expression, render
 
@@ -108,7 +108,7 @@ def judge_sql(source: Source, bronze: str, duplicates: str | None) -> str:
     (_lane, _offset) that are duplicates or superseded, with ``_verdict``; None where there are none.
     ``_verdict`` is clean, quarantined, duplicate, superseded, or unreadable (could not be parsed when it landed).
     """
-    meta = ", ".join(f"b.{name}" for name in META)
+    meta = ", ".join(f"b.{name}" for name in source.meta)
     raws = ", ".join(RAW + c.name for c in source.columns)
     raw = ", ".join(_raw(source, c, "b.") for c in source.columns)
     texts = ", ".join(f"{sent_text(source, c)} AS {TEXT}{c.name}" for c in source.columns)
@@ -154,12 +154,12 @@ def judge_sql(source: Source, bronze: str, duplicates: str | None) -> str:
 WITH sent AS (SELECT {meta}, b._error, {raw} FROM {bronze} AS b),
 texts AS (SELECT *, {texts} FROM sent),
 typed AS (SELECT *, {", ".join(read)} FROM texts),
-mended AS (SELECT {", ".join(META)}, _error, {raws}, {_reasons(misfits)} AS _misfits, {", ".join(mended)} FROM typed),
+mended AS (SELECT {", ".join(source.meta)}, _error, {raws}, {_reasons(misfits)} AS _misfits, {", ".join(mended)} FROM typed),
 n AS (SELECT *, CASE WHEN _error IS NOT NULL THEN [_error] WHEN _misfits IS NOT NULL THEN _misfits
                      ELSE {_reasons(rules)} END AS _reasons,
              CASE WHEN {readable} THEN {_reasons(flags)} END AS _flags,
              CASE WHEN {readable} THEN {_changes(changes)} END AS _repairs FROM mended)
-SELECT {", ".join("n." + m for m in META)}, {", ".join("n." + c.name for c in source.columns)}, {verdict},
+SELECT {", ".join("n." + m for m in source.meta)}, {", ".join("n." + c.name for c in source.columns)}, {verdict},
        n._reasons, n._flags, n._repairs
 FROM n{join}"""
 
@@ -229,6 +229,7 @@ def bronze_columns(source: Source) -> list[tuple[str, str]]:
     ]
     return [
         *fixed,
+        *([(OCCURRENCE, "BIGINT")] if source.twins else []),
         ("_sha256", "VARCHAR"),
         ("_error", "VARCHAR"),
         ("_bytes", "BLOB"),
@@ -246,6 +247,8 @@ def silver_columns(source: Source) -> list[tuple[str, str]]:
         ("_landed_at", "TIMESTAMPTZ"),
     ]
     judged = [("_verdict", "VARCHAR"), ("_reasons", "VARCHAR[]"), ("_flags", "VARCHAR[]"), ("_repairs", REPAIR_TYPE)]
+    if source.twins:
+        fixed.append((OCCURRENCE, "BIGINT"))
     return [*fixed, *((c.name, str(c.type)) for c in source.columns), *judged]
 
 
@@ -256,7 +259,8 @@ def identity_sql(source: Source, bronze: str) -> str:
     raw = ", ".join(_raw(source, c) for c in columns)
     texts = ", ".join(f"{sent_text(source, c)} AS {TEXT}{c.name}" for c in columns)
     values = ", ".join(f"{read_column(c)[0]} AS {c.name}" for c in columns)
-    return f"SELECT _lane, _offset, {values} FROM (SELECT *, {texts} FROM (SELECT _lane, _offset, {raw} FROM {bronze}))"
+    meta = ", ".join(name for name in source.meta if name in ("_lane", "_offset", OCCURRENCE))
+    return f"SELECT {meta}, {values} FROM (SELECT *, {texts} FROM (SELECT {meta}, {raw} FROM {bronze}))"
 
 
 def repeats_sql(source: Source, judged: str) -> str:
@@ -266,7 +270,7 @@ def repeats_sql(source: Source, judged: str) -> str:
     among the rule-passing records of the previous ``horizon`` offsets of its lane, counted or not (seam: Values).
     """
     passing = f"SELECT * FROM {judged} WHERE _reasons IS NULL"
-    identity = ", ".join(source.identity)
+    identity = ", ".join(source.event_id)
     if source.role == "fact":
         before = f"lag(_offset) OVER (PARTITION BY _lane, {identity} ORDER BY _offset)"
         return (

@@ -622,6 +622,8 @@ def conjuncts(node: exp.Expr | None) -> list[exp.Expr]:
         return []
     if isinstance(node, exp.And):
         return [*conjuncts(node.this), *conjuncts(node.expression)]
+    if isinstance(node, exp.Paren) and isinstance(node.unnest(), exp.And):
+        return conjuncts(node.unnest())
     return [node]
 
 

@@ -1,8 +1,8 @@
 """The seam, simulated: the product's own run, publish, rollback, vacuum and answer over a store that loses, delays and
 reorders writes, with runs that are killed, fail, or go on as zombies, and readers that are slower than all of them.
 
-One schedule is one seed. Every actor is a thread that runs only while the schedule lets it, from one call of a port to
-the next, so that a seed always gives the same story.
+One schedule is one seed. ``headrace.testing.streaming`` simulates the rest of the seam, without an engine and fifty times
+as fast; here it is the SQL that is put to the test: what a run computes, on which version, into which slot.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import random
 import re
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,11 +26,11 @@ from headrace.flow.rollback import rollback
 from headrace.flow.run import Batch
 from headrace.model.project import LoadedProject
 from headrace.model.run import Run
-from headrace.model.serving import ServingTable
 from headrace.ports import Engine, Lake, Observer, Snapshot
 from headrace.seam import generation as generations
-from headrace.seam import pointer as pointers
+from headrace.testing.actors import Actor, KilledError, acting, point
 from headrace.testing.memory import MemoryLake
+from headrace.testing.replicas import ReplicatedStore
 
 Row = tuple[Any, ...]
 SHOPS = ("a", "b", "c")
@@ -48,212 +47,8 @@ DETAIL = {"queries/detail.sql": "SELECT revenue, receipts FROM by_shop WHERE sho
 """A query that some runs have not: its table comes and goes."""
 
 
-class KilledError(BaseException):
-    """Raised in an actor that is dead, at whatever it touches next."""
-
-
 class WrongError(AssertionError):
     """An answer that no published generation gives."""
-
-
-class _Actor:
-    """A thread that runs only between ``step`` and the next ``point``."""
-
-    def __init__(self, name: str, work: Callable[[], Any]) -> None:
-        self.name = name
-        self.dead = self.done = False
-        self.error: BaseException | None = None
-        self._go, self._back = threading.Lock(), threading.Lock()
-        self._go.acquire()
-        self._back.acquire()
-        self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
-        self._thread.start()
-
-    def _run(self, work: Callable[[], Any]) -> None:
-        self._go.acquire()
-        _here.actor = self
-        try:
-            if not self.dead:
-                work()
-        except BaseException as error:  # noqa: BLE001 - judged by the schedule
-            self.error = error
-        self.done = True
-        self._back.release()
-
-    def step(self) -> None:
-        """Lets the actor run to its next point, or its end."""
-        if not self.done:
-            self._go.release()
-            self._back.acquire()
-
-    def finish(self) -> None:
-        while not self.done:
-            self.step()
-
-    def kill(self) -> None:
-        self.dead = True
-        self.finish()
-
-    def point(self) -> None:
-        self._back.release()
-        self._go.acquire()
-        if self.dead:
-            raise KilledError
-
-
-_here = threading.local()
-
-
-def point() -> None:
-    """Where the schedule may go on with somebody else; nothing outside of an actor."""
-    actor: _Actor | None = getattr(_here, "actor", None)
-    if actor is not None:
-        if actor.dead:
-            raise KilledError
-        actor.point()
-
-
-class ReplicatedStore:
-    """Three replicas, last write by generation wins; a write is acknowledged by two, a read asks two, one after the
-    other. Writes get lost or arrive late, also when long superseded; an acknowledgement may be lost, and is waited for
-    by writing again. The control rows are linearizable, as light-weight transactions are."""
-
-    def __init__(self, rnd: random.Random) -> None:
-        self.rnd = rnd
-        self.rows: list[dict[tuple[str, Row], Row]] = [{} for _ in range(3)]
-        self.tables: set[str] = set()
-        self.late: list[tuple[int, tuple[str, Row], Row]] = []
-        self.controls: dict[str, str] = {}
-        self.pointers: list[int] = [0]
-        """Every generation that the pointer has named, in order."""
-        self.failing = 0.0
-
-    def compare_and_set(self, name: str, old: str | None, new: str) -> bool:
-        point()
-        done = self.controls.get(name) == old
-        if done:
-            self.write_control(name, new)
-        point()
-        return done
-
-    def write_control(self, name: str, value: str) -> None:
-        self.controls[name] = value
-        if name == POINTER:
-            number = pointers.read(value).generation
-            if number != self.pointers[-1]:
-                self.pointers.append(number)
-
-    def control(self, name: str) -> str | None:
-        point()
-        return self.controls.get(name)
-
-    def set_control(self, name: str, value: str) -> None:
-        point()
-        self.write_control(name, value)
-
-    def create(self, table: ServingTable) -> None:
-        point()
-        self.tables.add(table.name)
-
-    def put(self, table: ServingTable, rows: Iterable[Row]) -> int:
-        count = 0
-        for row in rows:
-            while not self.send(table, row):
-                pass
-            count += 1
-        return count
-
-    def send(self, table: ServingTable, row: Row) -> bool:
-        """One try to write a row; whether two replicas said that they have it."""
-        point()
-        if table.name not in self.tables:
-            raise OutsideError("HR0407", f"no table {table.name}")
-        if self.rnd.random() < self.failing:
-            raise OutsideError("HR0407", "the store is away")
-        key = (table.name, (*row[: len(table.key)], row[-2]))
-        received = 0
-        for replica in range(3):
-            luck = self.rnd.random()
-            if luck < 0.7:
-                self.apply(replica, key, row)
-                received += 1
-            elif luck < 0.9:
-                self.late.append((replica, key, row))
-        return received >= 2 and self.rnd.random() < 0.85
-
-    def apply(self, replica: int, key: tuple[str, Row], row: Row) -> None:
-        known = self.rows[replica].get(key)
-        if known is None or row[-1] > known[-1]:
-            self.rows[replica][key] = row
-
-    def drift(self) -> None:
-        """One late write arrives."""
-        if self.late:
-            self.apply(*self.late.pop(self.rnd.randrange(len(self.late))))
-
-    def fetch(
-        self,
-        table: ServingTable,
-        partition: Row,
-        bounds: tuple[Any, bool, Any, bool] = (None, True, None, True),
-        *,
-        reverse: bool = False,
-        after: Row | None = None,
-        limit: int | None = None,
-    ) -> Sequence[Row]:
-        found: dict[Row, Row] = {}
-        for replica in self.rnd.sample(range(3), 2):
-            point()
-            if table.name not in self.tables:
-                raise OutsideError("HR0407", f"no table {table.name}")
-            for (name, key), row in self.rows[replica].items():
-                if (
-                    name == table.name
-                    and key[: len(partition)] == partition
-                    and (key not in found or row[-1] > found[key][-1])
-                ):
-                    found[key] = row
-        return [found[key] for key in sorted(found)]
-
-    def raise_control(self, name: str, value: int, text: str = "") -> None:
-        raise NotImplementedError
-
-    def put_speed(self, table: ServingTable, epoch: int, lane: str, start: int, fence: int, rows: Iterable[Row]) -> int:
-        raise NotImplementedError
-
-    def fetch_speed(
-        self,
-        table: ServingTable,
-        partition: Row,
-        bounds: tuple[Any, bool, Any, bool] = (None, True, None, True),
-        *,
-        epoch: int,
-    ) -> Sequence[Row]:
-        raise NotImplementedError
-
-    def walk(self, table: ServingTable) -> Iterator[Sequence[Row]]:
-        raise NotImplementedError
-
-    def walk_speed(self, table: ServingTable, epoch: int) -> Iterator[Sequence[Row]]:
-        raise NotImplementedError
-
-    def clear_speed(self, table: ServingTable, epoch: int, below: Mapping[str, int] | None) -> None: ...
-
-    def hold(self) -> None: ...
-
-    def release(self) -> None: ...
-
-    def drop(self, table: str) -> None:
-        point()
-        self.tables.discard(table)
-        for replica in self.rows:
-            for key in [key for key in replica if key[0] == table]:
-                del replica[key]
-        self.late = [write for write in self.late if write[1][0] != table]
-
-    def physical(self) -> Sequence[str]:
-        point()
-        return sorted(self.tables)
 
 
 class _Lake(MemoryLake):
@@ -276,7 +71,7 @@ class _Lake(MemoryLake):
         transactions: Mapping[str, int] | None = None,
     ) -> int:
         point()
-        if getattr(_here, "actor", None) is not None and self.rnd.random() < self.failing:
+        if acting() is not None and self.rnd.random() < self.failing:
             raise OutsideError("HR0407", "the lake is away")
         return super().commit(table, add, keep=keep, base=base, transactions=transactions)
 
@@ -352,9 +147,9 @@ class Schedule:
         """What silver holds under each contract, by offset."""
         self.patience = self.rnd.choice([0.46, 0.6, 0.8])
         """Below this, readers go on; the more seldom they do, the more happens under them."""
-        self.runs: list[_Actor] = []
-        self.zombies: list[_Actor] = []
-        self.readers: list[_Actor] = []
+        self.runs: list[Actor] = []
+        self.zombies: list[Actor] = []
+        self.readers: list[Actor] = []
         self.counts: Counter[str] = Counter()
 
     # What the world does
@@ -404,14 +199,14 @@ class Schedule:
                 batch = Batch(project, _no_inbox, _no_inbox, self.lake, engine, self.store, self.outside.observer)  # type: ignore[arg-type]
                 batch.generate(Run(""), full=full, refit=False)
 
-        self.runs.append(_Actor("run", work))
+        self.runs.append(Actor("run", work))
 
     def start_rollback(self) -> None:
-        self.runs.append(_Actor("rollback", lambda: rollback(self.store)))
+        self.runs.append(Actor("rollback", lambda: rollback(self.store)))
 
     def start_reader(self) -> None:
         shop = self.rnd.choice([*SHOPS, None, None])
-        self.readers.append(_Actor("reader", lambda: self.read(shop)))
+        self.readers.append(Actor("reader", lambda: self.read(shop)))
 
     def vacuum(self) -> None:
         """Under the lock, so while nobody else runs."""
@@ -498,7 +293,7 @@ class Schedule:
             for _ in range(self.rnd.choice([1, 1, 3, 10, 40])):
                 actor.step()
 
-    def stop(self, run: _Actor) -> None:
+    def stop(self, run: Actor) -> None:
         """Kills a run, or leaves it to wake up when nobody expects it any more."""
         self.runs.remove(run)
         if self.rnd.random() < 0.6:

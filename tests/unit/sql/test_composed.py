@@ -26,6 +26,10 @@ FROM u
 LEFT JOIN prices AS m ON m.pair = 'MRVZAR' AND m.hour = u.hour AND m.hour BETWEEN date_trunc('hour', $from) AND $to
 LEFT JOIN prices AS w ON w.pair = 'WAKMRV' AND w.hour = u.hour AND w.hour BETWEEN date_trunc('hour', $from) AND $to
 ORDER BY u.hour""",
+    # Three conditions on a joined mart, and conditions in parentheses: both are part of the fetch.
+    "queries/bounded.sql": """WITH u AS (SELECT hour, measure(cost) AS cost FROM hourly WHERE (phone = $phone AND hour >= $from) AND hour < $to GROUP BY hour)
+SELECT u.hour, round(u.cost / nullif(m.mid, 0), 6) AS cost FROM u
+LEFT JOIN prices AS m ON m.pair = 'MRVZAR' AND m.hour = u.hour AND m.hour >= date_trunc('hour', $from) AND m.hour < $to ORDER BY u.hour""",
     "queries/balance.sql": "SELECT hour, measure(cost) AS cost, sum(measure(cost)) OVER (ORDER BY hour) AS balance FROM hourly "
     "WHERE phone = $phone AND hour < $to GROUP BY hour ORDER BY hour",
     "queries/ranked.sql": "SELECT phone, sum(cost) AS cost, rank() OVER (ORDER BY sum(cost) DESC) AS place FROM hourly WHERE hour >= $from GROUP BY phone ORDER BY place, phone",
@@ -77,6 +81,9 @@ CASES = [
          LEFT JOIN p w ON w.hour = h.hour AND w.pair = 'WAKMRV' WHERE phone = '271' AND h.hour >= '2024-01-01 00:30:00' ORDER BY 1"""),
     ("balance", {"phone": "270", "to": "2024-01-01T04:00:00Z"},
      f"SELECT hour, cost, sum(cost) OVER (ORDER BY hour) FROM ({HOURLY}) WHERE phone = '270' AND hour < '2024-01-01 04:00:00' ORDER BY 1"),
+    ("bounded", {"phone": "271", "from_": "2024-01-01T01:00:00Z", "to": "2024-01-01T04:00:00Z"},
+     f"""WITH h AS ({HOURLY}), p AS ({PRICES}) SELECT h.hour, h.cost / m.mid FROM h LEFT JOIN p m ON m.hour = h.hour AND m.pair = 'MRVZAR'
+         WHERE phone = '271' AND h.hour >= '2024-01-01 01:00:00' AND h.hour < '2024-01-01 04:00:00' ORDER BY 1"""),
     ("ranked", {"from_": "2024-01-01T01:00:00Z"},
      f"SELECT phone, sum(cost) c, rank() OVER (ORDER BY sum(cost) DESC) r FROM ({HOURLY}) WHERE hour >= '2024-01-01 01:00:00' GROUP BY 1 ORDER BY r, phone"),
     ("both", {"split": "2024-01-01T02:00:00Z"},
@@ -100,6 +107,13 @@ def test_a_composed_query_answers_what_plain_sql_says(
                 assert g is None
             else:
                 assert str(w).replace(" ", "T").rstrip("Z") == str(g).rstrip("Z")
+
+
+def test_conditions_in_parentheses_are_part_of_the_fetch(phone: ProjectFolder) -> None:
+    query = phone.app.project.queries["bounded"]
+    (plan,) = query.plans.values()
+    assert [c.name for c in plan.table.partition] == ["phone"]
+    assert [[c.name for c in other.table.partition] for other in plan.others] == [["pair"]]
 
 
 @pytest.mark.parametrize(("sql", "code"), [

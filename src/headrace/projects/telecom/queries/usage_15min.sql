@@ -1,0 +1,30 @@
+-- A subscriber's quarters of an hour: calls and seconds by type of call, sessions and bytes by type of data, totals and cost. The end
+-- is not included.
+SELECT start AS datetime,
+       coalesce(sum(events) FILTER (WHERE category = 'call' AND usage_type = 'voice'), 0) AS voice_calls,
+       coalesce(sum(seconds) FILTER (WHERE category = 'call' AND usage_type = 'voice'), 0) AS voice_seconds,
+       coalesce(sum(events) FILTER (WHERE category = 'call' AND usage_type = 'video'), 0) AS video_calls,
+       coalesce(sum(seconds) FILTER (WHERE category = 'call' AND usage_type = 'video'), 0) AS video_seconds,
+       coalesce(sum(events) FILTER (WHERE category = 'call'), 0) AS calls, sum(seconds) AS call_seconds,
+       coalesce(sum(events) FILTER (WHERE category = 'data' AND usage_type = 'video'), 0) AS video_events,
+       coalesce(sum(up_bytes) FILTER (WHERE category = 'data' AND usage_type = 'video'), 0) AS video_up_bytes,
+       coalesce(sum(down_bytes) FILTER (WHERE category = 'data' AND usage_type = 'video'), 0) AS video_down_bytes,
+       coalesce(sum(events) FILTER (WHERE category = 'data' AND usage_type = 'audio'), 0) AS audio_events,
+       coalesce(sum(up_bytes) FILTER (WHERE category = 'data' AND usage_type = 'audio'), 0) AS audio_up_bytes,
+       coalesce(sum(down_bytes) FILTER (WHERE category = 'data' AND usage_type = 'audio'), 0) AS audio_down_bytes,
+       coalesce(sum(events) FILTER (WHERE category = 'data' AND usage_type = 'image'), 0) AS image_events,
+       coalesce(sum(up_bytes) FILTER (WHERE category = 'data' AND usage_type = 'image'), 0) AS image_up_bytes,
+       coalesce(sum(down_bytes) FILTER (WHERE category = 'data' AND usage_type = 'image'), 0) AS image_down_bytes,
+       coalesce(sum(events) FILTER (WHERE category = 'data' AND usage_type = 'text'), 0) AS text_events,
+       coalesce(sum(up_bytes) FILTER (WHERE category = 'data' AND usage_type = 'text'), 0) AS text_up_bytes,
+       coalesce(sum(down_bytes) FILTER (WHERE category = 'data' AND usage_type = 'text'), 0) AS text_down_bytes,
+       coalesce(sum(events) FILTER (WHERE category = 'data' AND usage_type = 'application'), 0) AS application_events,
+       coalesce(sum(up_bytes) FILTER (WHERE category = 'data' AND usage_type = 'application'), 0) AS application_up_bytes,
+       coalesce(sum(down_bytes) FILTER (WHERE category = 'data' AND usage_type = 'application'), 0) AS application_down_bytes,
+       coalesce(sum(events) FILTER (WHERE category = 'data'), 0) AS data_events,
+       sum(up_bytes) AS up_bytes, sum(down_bytes) AS down_bytes,
+       round(coalesce(measure(cost_zar) FILTER (WHERE category = 'call'), 0), 6) AS call_cost_zar,
+       round(coalesce(measure(cost_zar) FILTER (WHERE category = 'data'), 0), 6) AS data_cost_zar,
+       round(measure(cost_zar), 6) AS cost_zar
+FROM usage_15min WHERE msisdn = $msisdn AND start >= $from AND start < $to
+GROUP BY datetime ORDER BY datetime LIMIT 10000

@@ -1,0 +1,16 @@
+-- A subscriber's cost by hour, in ZAR and in WAK: WAK = ZAR / (WAKMRV x MRVZAR), at that hour's mean prices. In an hour without
+-- a tick the last known price holds: price_of says so, mrvzar_of and wakmrv_of which hour it is of. The end is not included.
+WITH u AS (SELECT date_trunc('hour', start) AS hour, measure(cost_zar) AS cost_zar, sum(unpriced) AS unpriced
+           FROM usage_15min WHERE msisdn = $msisdn AND start >= $from AND start < $to GROUP BY hour)
+SELECT u.hour, round(u.cost_zar, 6) AS cost_zar, round(u.cost_zar / nullif(coalesce(m.mid, lm.mid) * coalesce(w.mid, lw.mid), 0), 6) AS cost_wak,
+       CASE WHEN coalesce(m.mid, lm.mid) * coalesce(w.mid, lw.mid) IS NULL THEN 'unknown'
+            WHEN m.mid * w.mid IS NULL THEN 'last known' ELSE 'this hour' END AS price_of,
+       round(coalesce(m.mid, lm.mid), 6) AS mrvzar, CASE WHEN m.mid IS NULL THEN lm.priced_at ELSE u.hour END AS mrvzar_of,
+       round(coalesce(w.mid, lw.mid), 6) AS wakmrv, CASE WHEN w.mid IS NULL THEN lw.priced_at ELSE u.hour END AS wakmrv_of,
+       u.unpriced
+FROM u
+LEFT JOIN forex_hourly AS m ON m.pair_name = 'MRVZAR' AND m.hour = u.hour AND m.day = CAST(u.hour AS DATE) AND m.hour >= date_trunc('hour', $from) AND m.hour < $to
+LEFT JOIN forex_hourly AS w ON w.pair_name = 'WAKMRV' AND w.hour = u.hour AND w.day = CAST(u.hour AS DATE) AND w.hour >= date_trunc('hour', $from) AND w.hour < $to
+LEFT JOIN last_prices AS lm ON lm.pair_name = 'MRVZAR' AND lm.hour = u.hour AND lm.day = CAST(u.hour AS DATE) AND lm.hour >= date_trunc('hour', $from) AND lm.hour < $to
+LEFT JOIN last_prices AS lw ON lw.pair_name = 'WAKMRV' AND lw.hour = u.hour AND lw.day = CAST(u.hour AS DATE) AND lw.hour >= date_trunc('hour', $from) AND lw.hour < $to
+ORDER BY u.hour LIMIT 10000
