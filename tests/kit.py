@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,11 @@ class ProjectFolder:
     def ask(self, query: str, /, **parameters: Any) -> list[dict[str, Any]]:
         answer = self.answer(query, **parameters)
         return [dict(zip([c.name for c in answer.columns], row, strict=True)) for row in answer.rows]
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """The command line of the project, as a process of its own."""
+        command = [sys.executable, "-m", "headrace", "--project", str(self.folder), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
     def answer(self, query: str, /, **parameters: Any) -> Answer:
         given = {

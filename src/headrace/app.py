@@ -93,7 +93,9 @@ class App:
 
         return Housekeeping(self.project, self.lake, self.engine, self.reader)
 
-    def batch(self, observer: Observer) -> Batch:
+    def batch(self, observer: Observer, mending: Mending | None = None) -> Batch:
+        """What a run works with; ``mending`` is done besides what is new."""
+        from headrace.flow.mending import NOTHING
         from headrace.flow.run import Batch
 
         return Batch(
@@ -106,6 +108,7 @@ class App:
             observer,
             self.settings["stream.range"],
             partial(wiring.land_lock, self.folder),
+            mending or NOTHING,
         )
 
     def run(self, observer: Observer, *, full: bool = False, refit: bool = False, take_over: bool = False) -> Run:
@@ -158,7 +161,7 @@ class App:
 
         def run(mending: Mending) -> int | None:
             with wiring.run_lock(self.folder):
-                return self.batch(observer).run(mending=mending).generation
+                return self.batch(observer, mending).run().generation
 
         work = Reconcile(self.project, self.lake, self.engine, self.store, observer)
         return reconcile(work, names, sample=sample, repair=repair, run=run)
@@ -169,7 +172,7 @@ class App:
 
         mending = backfilling(self.project, mart, first, last)
         with wiring.run_lock(self.folder):
-            return self.batch(observer).run(mending=mending)
+            return self.batch(observer, mending).run()
 
     def rollback(self) -> int:
         """Returns to the predecessor; gives its number. Raises ConflictError HR0405."""

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from headrace.app import App
-from headrace.cli import main
 from headrace.errors import DeclarationError, NotFoundError, OutsideError
 from tests.kit import ProjectFolder, Quiet
 
@@ -147,13 +146,10 @@ def test_what_has_no_windows_is_told(shop: Shop, mart: str, error: type[Exceptio
         shop.backfill(mart, 1, 2)
 
 
-def test_the_command_line(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line(shop: Shop) -> None:
     shop.mend_bronze("12")
-    with pytest.raises(SystemExit) as ended:
-        main(["-p", str(shop.project.folder), "backfill", "daily", "--from", "2024-01-03", "--to", "2024-01-05"])
-    assert ended.value.code == 0
-    assert "generation 2 published" in capsys.readouterr().out
+    ended = shop.project.command("backfill", "daily", "--from", "2024-01-03", "--to", "2024-01-05")
+    assert ended.returncode == 0, ended.stderr
+    assert "generation 2 published" in ended.stdout
     assert shop.daily()[3] == "12.00"
-    with pytest.raises(SystemExit) as ended:
-        main(["-p", str(shop.project.folder), "backfill", "daily", "--from", "2024-01-05", "--to", "2024-01-03"])
-    assert ended.value.code == 2
+    assert shop.project.command("backfill", "daily", "--from", "2024-01-05", "--to", "2024-01-03").returncode == 2

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from headrace.app import App
-from headrace.cli import main
 from headrace.errors import ProjectErrors
 from headrace.flow.stream import Worker
 from headrace.http.answers import Answers
@@ -141,10 +140,26 @@ def test_the_stream_moves_the_watermark(built: Shop) -> None:
     batch = app.batch(Quiet())
     worker = Worker(app.project, app.log, app.lake, app.engine, app.store, Quiet(), "w")
     built.sell("2024-01-01T23:00:00Z", "2024-01-02T01:00:00Z")
-    worker.run(lambda: batch.land(Run("")), until_caught_up=True, stopped=lambda: False)
+    batch.land(Run(""))
+    assert (built.source()["waiting"], built.source()["as_of"]) == (2, "2024-01-01T10:00:00Z")
+    worker.run(lambda: None, until_caught_up=True, stopped=lambda: False)
+    assert built.source()["waiting"] == 0
     assert built.final("between", **day) == (True, "2024-01-02T00:00:00Z")
     assert built.app.reader.answer("between", day).rows == [(2,)]
-    assert built.source()["watermark"] == "2024-01-02T00:00:00Z"
+    told = built.source()
+    assert (told["watermark"], told["as_of"]) == ("2024-01-02T00:00:00Z", "2024-01-02T01:00:00Z")
+    lane = built.app.status()["stream"]["lanes"][0]
+    assert (lane["lag"], lane["fan_out"], lane["watermark"]) == (0, 1, "2024-01-02T00:00:00Z")
+
+
+def test_status_as_people_read_it(built: Shop) -> None:
+    built.sell("2024-01-01T10:00:00Z", "2024-01-05T00:00:00Z", "2024-01-01T11:00:00Z")
+    built.app.run(Quiet())
+    said = built.project.command("status").stdout
+    row = next(line for line in said.splitlines() if line.startswith("sales"))
+    assert "2024-01-04T23:00:00Z" in row
+    assert row.endswith(" 1"), "one came late"
+    assert " d " in row, "days behind"
 
 
 def test_what_the_stream_counts_while_an_answer_is_read_does_not_make_it_final(built: Shop) -> None:
@@ -205,12 +220,10 @@ def test_a_lateness_that_is_none_is_refused(tmp_path: Path, lateness: str) -> No
         shop.app.project  # noqa: B018  reading it loads the project
 
 
-def test_the_command_line_and_the_api_say_the_same(built: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_and_the_api_say_the_same(built: Shop) -> None:
     built.sell("2024-01-01T10:00:00Z", "2024-01-02T01:00:00Z")
     built.app.run(Quiet())
-    with pytest.raises(SystemExit):
-        main(["-p", str(built.project.folder), "query", "daily", "shop=a", "limit=1", "--json"])
-    told = json.loads(capsys.readouterr().out)
+    told = json.loads(built.project.command("query", "daily", "shop=a", "limit=1", "--json").stdout)
     answers = Answers(built.app.project, built.app.store, max_rows=100, max_scan=1000)
 
     async def reply() -> tuple[dict[bytes, bytes], dict[str, object]]:
@@ -222,6 +235,4 @@ def test_the_command_line_and_the_api_say_the_same(built: Shop, capsys: pytest.C
     assert headers[b"headrace-final"] == b"true"
     for found in (told, document):
         assert (found["final"], found["watermark"], found["idle"]) == (True, "2024-01-02T00:00:00Z", [])
-    with pytest.raises(SystemExit):
-        main(["-p", str(built.project.folder), "query", "daily", "shop=a"])
-    assert "final before 2024-01-02T00:00:00Z" in capsys.readouterr().err
+    assert "final before 2024-01-02T00:00:00Z" in built.project.command("query", "daily", "shop=a").stderr

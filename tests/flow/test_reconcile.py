@@ -233,23 +233,14 @@ def test_status_remembers_the_last_one(built: Shop) -> None:
     assert built.app.status()["reconcile"]["drifted"] == 0
 
 
-def test_the_command_line_exits_with_1_where_something_differed(
-    built: Shop, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from headrace.cli import main
-
-    def call(*words: str) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(["--project", str(built.project.folder), "reconcile", *words])
-        return int(str(ended.value.code)), capsys.readouterr().out
-
+def test_the_command_line_exits_with_1_where_something_differed(built: Shop) -> None:
     built.damage(f'UPDATE "{built.table("total")}" SET _records = _records + 1')
-    code, said = call("daily", "--dry-run", "--json")
-    assert (code, json.loads(said)["drifted"]) == (1, 1)
-    code, said = call("daily")
-    assert code == 1
-    assert "differing" in said
-    assert "its only row" in said
-    code, said = call()
-    assert code == 0
-    assert "answers what bronze says" in said
+    ended = built.project.command("reconcile", "daily", "--dry-run", "--json")
+    assert (ended.returncode, json.loads(ended.stdout)["drifted"]) == (1, 1)
+    ended = built.project.command("reconcile", "daily")
+    assert ended.returncode == 1
+    assert "differing" in ended.stdout
+    assert "its only row" in ended.stdout
+    ended = built.project.command("reconcile")
+    assert ended.returncode == 0
+    assert "answers what bronze says" in ended.stdout

@@ -23,7 +23,7 @@ COMMANDS = {
     "reconcile": ("cli.reconcile", "Compare answers with what bronze says, and mend them."),
     "backfill": ("cli.reconcile", "Compute some windows of a mart whole from bronze."),
     "rollback": ("cli.batch", "Return to the generation before this one."),
-    "status": ("cli.batch", "Freshness, counts and the last runs."),
+    "status": ("cli.batch", "Freshness, lag, watermarks, drift and the last runs."),
     "quarantine": ("cli.batch", "List, show, export and replay quarantined records."),
     "lake": ("cli.batch", "Look at, compact and vacuum the lake."),
     "export": ("cli.batch", "Write one of the project's exports to a file."),

@@ -174,7 +174,11 @@ def rollback(ctx: click.Context, yes: bool) -> None:
 @click.option("--json", "as_json", is_flag=True)
 @click.pass_context
 def status(ctx: click.Context, as_json: bool) -> None:
-    """Freshness, counts and the last runs."""
+    """Freshness, lag, watermarks, drift, and the last runs.
+
+    waiting: records in bronze that nothing has counted. behind: since the newest event that is counted. late: records that
+    came below the watermark. lag: of the lane, behind the log. fan_out: speed rows that an answer adds for a key.
+    """
     found = open_app(ctx).status()
     if as_json:
         print_json(found)
@@ -191,9 +195,14 @@ def status(ctx: click.Context, as_json: bool) -> None:
     if found["sources"]:
         click.echo()
         print_table(
-            ["source", "landed", "clean", "quarantined", "as of", "watermark", "late"],
+            ["source", "landed", "clean", "quarantined", "waiting", "as of", "behind", "watermark", "late"],
             [
-                [s[k] for k in ("source", "landed", "clean", "quarantined", "as_of", "watermark", "late")]
+                [
+                    *(s[k] for k in ("source", "landed", "clean", "quarantined", "waiting", "as_of")),
+                    _ago(s["behind"]),
+                    s["watermark"],
+                    s["late"],
+                ]
                 for s in found["sources"]
             ],
         )
@@ -202,7 +211,7 @@ def status(ctx: click.Context, as_json: bool) -> None:
                 click.echo(f"idle        {', '.join(s['idle'])}: the watermark of {s['source']} waits for it")
     if found["stream"]:
         click.echo(f"\nstream: {', '.join(found['stream']['workers']) or 'nobody'}, epoch {found['stream']['epoch']}")
-        columns = ["lane", "landed", "cut", "counted", "lag", "fan_out"]
+        columns = ["lane", "landed", "cut", "counted", "lag", "fan_out", "as_of", "watermark"]
         print_table(columns, [[lane[c] for c in columns] for lane in found["stream"]["lanes"]])
     if found["reconcile"]:
         last = found["reconcile"]
@@ -221,6 +230,15 @@ def status(ctx: click.Context, as_json: bool) -> None:
             ["run", "generation", "seconds", "rows in files"],
             [[r["started_at"], r["generation"], r["seconds"], r["rows"]] for r in found["runs"]],
         )
+
+
+def _ago(seconds: int | None) -> str | None:
+    """A span of time as people say it."""
+    if seconds is None:
+        return None
+    sizes = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
+    unit = next((u for u, size in sizes.items() if abs(seconds) >= 2 * size), "s")
+    return f"{seconds // sizes[unit]} {unit}"
 
 
 @click.group()

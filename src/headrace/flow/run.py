@@ -25,7 +25,7 @@ from headrace.model.mart import Mart
 from headrace.model.project import LoadedProject
 from headrace.model.run import Run, Step
 from headrace.model.serving import ServingTable
-from headrace.model.source import source_of
+from headrace.model.source import Source, source_of
 from headrace.ports import Engine, Inbox, Lake, Log, Observer, Store
 from headrace.seam import epoch as epochs
 from headrace.seam import generation as generations
@@ -53,14 +53,14 @@ class Batch:
     """Records of a range, for epochs that this run opens."""
     landing: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
     """What is held while files land."""
+    mending: Mending = NOTHING
+    """What it does besides what is new."""
     wrote: bool = False
     """Whether the run that is going on may have rows in the store."""
 
-    def run(
-        self, *, full: bool = False, refit: bool = False, take_over: bool = False, mending: Mending = NOTHING
-    ) -> Run:
+    def run(self, *, full: bool = False, refit: bool = False, take_over: bool = False) -> Run:
         """One run; its record says what was done, and has no generation where there was nothing to do. ``take_over``
-        does without stream workers that are registered; ``mending`` is done besides.
+        does without stream workers that are registered.
 
         Raises ConflictError HR0410 where a stream counts with other code than this project's.
         """
@@ -69,9 +69,9 @@ class Batch:
         landed = self.land(run)
         self.copy(run)
         for source in self.project.sources.values():
-            again = source.name in mending.sources
+            again = source.name in self.mending.sources
             _note(run, refine(source, self.lake, self.engine, self.observer, landed, again=again))
-        self.generate(run, full=full, refit=refit, take_over=take_over, mending=mending)
+        self.generate(run, full=full, refit=refit, take_over=take_over)
         run.seconds = time.monotonic() - started
         if run.generation is not None:
             record(run, self.lake, self.engine)
@@ -107,9 +107,7 @@ class Batch:
                 manifest.append(self.lake, self.engine, new)
         return [*known, *new]
 
-    def generate(
-        self, run: Run, *, full: bool, refit: bool, take_over: bool = False, mending: Mending = NOTHING
-    ) -> None:
+    def generate(self, run: Run, *, full: bool, refit: bool, take_over: bool = False) -> None:
         """Builds and publishes a generation, unless everything is as the current one left it."""
         pointer = made_pointer(self.store)
         if take_over and pointer.workers:
@@ -121,14 +119,16 @@ class Batch:
             raise ConflictError(
                 "HR0410", "a stream counts with other code", help="stop it, or: headrace run --take-over"
             )
-        voids = self.voids()
-        if streamed is not None and (mending.opens or streamed.voids != voids):
+        facts = [source for source in self.project.sources.values() if source.role == "fact"]
+        replaced = streamed is not None and (self.mending.opens or streamed.voids != self.voids(facts))
+        if replaced:
             # The batch leaves out what was replaced since the epoch began, and the workers do not: they take what replaced
-            # it for duplicates. So it has to be another epoch, to which they go as soon as the pointer names it.
+            # it for duplicates. So it has to be another epoch, to which they go as soon as the pointer names it. Until then
+            # answers may lack what they had counted beyond the cut, which is less bad than counting what is replaced.
             streamed = None
         versions = dict(streamed.references) if streamed is not None else self.references()
         silver = self.silver(current, streamed, versions)
-        if streamed is None and self.is_behind(pointer, current, silver[0]):
+        if streamed is None and not replaced and self.is_behind(pointer, current, silver[0]):
             # A stream that was stopped, or is dead, has counted what is not here yet: answers must not go back.
             streamed = epoch_of(self.store, current.epoch)
             if refit or streamed.code != code_of(self.project):
@@ -137,17 +137,17 @@ class Batch:
             silver = self.silver(current, streamed, versions)
         relations = Relations(self.project, self.lake, self.engine, *silver)
         tables = serving_tables(self.project)
-        if not full and not refit and mending == NOTHING and self.is_current(current, relations, tables):
+        if not full and not refit and self.mending == NOTHING and self.is_current(current, relations, tables):
             return
         # While workers count, the batch cuts between two of their ranges and stays in their epoch (Batch run, 2).
         pointer = self.move(pointer, pointers.begin(pointer, opens=streamed is None))
         self.wrote = False
         try:
-            if pointer.opens and self.is_behind(pointer, current, relations.end):
+            if pointer.opens and not replaced and self.is_behind(pointer, current, relations.end):
                 raise ConflictError(
                     "HR0404", "a stream came and counted more than this run has seen", help="headrace run"
                 )
-            self.build(run, pointer, current, relations, tables, versions, mending, full=full, refit=refit)
+            self.build(run, pointer, current, relations, tables, versions, full=full, refit=refit)
         except BaseException:
             # Given up at once, so that rollback is possible where no row was written; a killed run, or one that cannot
             # even do this, is given up by the next one.
@@ -181,7 +181,6 @@ class Batch:
         relations: Relations,
         tables: list[ServingTable],
         references: Mapping[str, int],
-        mending: Mending,
         *,
         full: bool,
         refit: bool,
@@ -189,7 +188,7 @@ class Batch:
         """Computes and writes the generation that the pointer calls next, then moves the pointer to it. ``references``
         are the versions of their silver that the relations read."""
         number = pointer.highest
-        marts, states = self.fill(run, number, current, relations, tables, mending, full=full, refit=refit)
+        marts, states = self.fill(run, number, current, relations, tables, full=full, refit=refit)
         as_of = self.as_of(relations, current)
         epoch = self.open_epoch(number, relations, references) if pointer.opens else current.epoch
         pins = {name: self.project.marts[name].hash for name in self.project.pins}
@@ -218,7 +217,6 @@ class Batch:
         current: Generation,
         relations: Relations,
         tables: list[ServingTable],
-        mending: Mending,
         *,
         full: bool,
         refit: bool,
@@ -241,10 +239,11 @@ class Batch:
                     current.marts.get(mart.name),
                     current.cut,
                     known,
-                    full=full or mart.name in mending.marts,
+                    full=full or mart.name in self.mending.marts,
                 )
-                if mending.window is not None and mending.window.mart == mart.name:
-                    result = replace_windows(mart, mending.window, result, relations, self.lake, self.engine)
+                window = self.mending.window
+                if window is not None and window.mart == mart.name:
+                    result = replace_windows(mart, window, result, relations, self.lake, self.engine)
             relations.define_mart(mart, result.files)
             marts[mart.name] = result
             known[mart.name] = relations.mart_content(mart, result.state.definition, result.state.lanes)
@@ -256,7 +255,7 @@ class Batch:
             before = current.tables.get(table.name)
             step, states[table.name] = publish(
                 table, number, relations, self.lake, self.engine, self.store, self.observer, before, marts, known,
-                mending.tables.get(table.name),
+                self.mending.tables.get(table.name),
             )  # fmt: skip
             _note(run, step)
         return {name: mart.state for name, mart in marts.items()}, states
@@ -287,18 +286,18 @@ class Batch:
         """Records the epoch that begins with this generation, at its cut."""
         facts = {name: source for name, source in self.project.sources.items() if source.role == "fact"}
         origins = {lane: end for lane, end in relations.end.items() if source_of(lane) in facts}
-        epoch = Epoch(number, self.range_size, code_of(self.project), origins, references, self.voids())
+        voids = self.voids(facts.values())
+        epoch = Epoch(number, self.range_size, code_of(self.project), origins, references, voids)
         self.store.set_control(epochs.control_name(number), epoch.text())
         return number
 
-    def voids(self) -> dict[str, Sequence[Sequence[int]]]:
-        """The records of facts that are void now, as an epoch names them."""
+    def voids(self, facts: Iterable[Source]) -> dict[str, Sequence[Sequence[int]]]:
+        """By lane, the records that count no more."""
         landed = manifest.load(self.lake, self.engine)
         found: dict[str, Sequence[Sequence[int]]] = {}
-        for source in self.project.sources.values():
-            if source.role == "fact":
-                voids = voids_of(source, self.lake, self.engine, landed)
-                found |= {lane: [list(span) for span in spans] for lane, spans in voids.items()}
+        for source in facts:
+            voids = voids_of(source, self.lake, self.engine, landed)
+            found |= {lane: [list(span) for span in spans] for lane, spans in voids.items()}
         return found
 
     def sweep(self, pointer: Pointer, predecessor: Generation, tables: Iterable[ServingTable]) -> None:

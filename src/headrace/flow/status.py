@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import shutil
@@ -22,11 +23,11 @@ from headrace.flow.stream import streamed_sources
 from headrace.flow.watermark import newest_of, watermark
 from headrace.model.project import LoadedProject
 from headrace.model.run import Run
-from headrace.model.source import source_of
+from headrace.model.source import Source, source_of
 from headrace.ports import Engine, Inbox, Lake, Store
 from headrace.seam import epoch as epochs
 from headrace.seam import generation as generations
-from headrace.seam.generation import Generation
+from headrace.seam.generation import Generation, moment_order
 from headrace.seam.pointer import Pointer
 from headrace.sql.judge import silver_columns
 
@@ -56,7 +57,8 @@ def record(run: Run, lake: Lake, engine: Engine) -> None:
 
 
 def status(project: LoadedProject, lake: Lake, engine: Engine, store: Store, last: int = 5) -> dict[str, Any]:
-    """The pointer, each source's counts as of its silver table, and the last runs."""
+    """The pointer; of each source its counts as of its silver table, how many records wait and how fresh it is; what the
+    stream has counted; what the last reconcile found; and the last runs."""
     pointer = pointer_of(store)
     generation = generation_of(store, pointer.generation)
     sources = []
@@ -64,16 +66,18 @@ def status(project: LoadedProject, lake: Lake, engine: Engine, store: Store, las
         silver = lake.snapshot(f"silver/{source.name}")
         if silver is None:
             continue
-        lanes = [lane for lane in {**generation.cut} if source_of(lane) == source.name]
-        newest = newest_of(generation, store if generation.epoch in pointer.streamed else None, lanes)
+        progress = store if generation.epoch in pointer.streamed and source.name in streamed_sources(project) else None
+        lanes = [lane for lane in generation.cut if source_of(lane) == source.name]
+        newest = newest_of(generation, progress, lanes)
+        as_of = min((moment for moment in newest.values() if moment), key=moment_order, default=None)
         mark = watermark(project, newest, [source.name])
         scan = engine.scan(silver.files, silver_columns(source))
         counts: dict[str, int] = dict(engine.rows(f"SELECT _verdict, count(*) FROM {scan} GROUP BY ALL"))
         sources.append(
             {"source": source.name, "landed": sum(counts.values()), "clean": counts.get("clean", 0),
              "quarantined": counts.get("quarantined", 0) + counts.get("unreadable", 0), "duplicates": counts.get("duplicate", 0),
-             "superseded": counts.get("superseded", 0), "as_of": min((m for lane, m in generation.as_of.items() if source_of(lane) == source.name), default=None),
-             "lateness": source.lateness, "watermark": mark.text, "idle": list(mark.idle),
+             "superseded": counts.get("superseded", 0),
+             "waiting": _waiting(source, lake, engine, generation, progress), "as_of": as_of, "behind": _since(as_of), "lateness": source.lateness, "watermark": mark.text, "idle": list(mark.idle),
              "late": sum(n for lane, n in generation.late.items() if source_of(lane) == source.name) if source.lateness is not None else None}
         )  # fmt: skip
     found = lake.snapshot(RUNS)
@@ -88,11 +92,29 @@ def status(project: LoadedProject, lake: Lake, engine: Engine, store: Store, las
     return {
         "project": project.name, "generation": pointer.generation or None, "predecessor": pointer.predecessor,
         "rolled_back": max((n for n in pointer.abandoned if n > pointer.generation and store.control(generations.control_name(n))), default=None), "running": pointer.next,
-        "published_at": generation.published_at, "tables": len(generation.tables), "sources": sources, "runs": runs,
+        "published_at": generation.published_at, "age": _since(generation.published_at or None), "tables": len(generation.tables), "sources": sources, "runs": runs,
         "gaps": [{"lane": lane, "first": first, "next": end} for lane, first, end in gaps_of(lake, engine)],
         "stream": streaming(project, lake, engine, store, pointer, generation),
         "reconcile": reconciled(store),
     }  # fmt: skip
+
+
+def _waiting(source: Source, lake: Lake, engine: Engine, generation: Generation, progress: Store | None) -> int:
+    """Records in bronze that neither the batch has counted nor, with ``progress``, the stream."""
+    lanes = lanes_of(source, lake, engine)
+    waiting = 0
+    for lane, end in ends(lake.snapshot(f"bronze/{source.name}"), lanes).items():
+        name = epochs.progress_name(generation.epoch, lane)
+        counted = max(generation.cut.get(lane, lanes[lane]), reached(progress, name)[0] if progress is not None else 0)
+        waiting += max(end - counted, 0)
+    return waiting
+
+
+def _since(moment: str | None) -> int | None:
+    """Seconds from a moment until now."""
+    if moment is None:
+        return None
+    return round((dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(moment)).total_seconds())
 
 
 def reconciled(store: Store) -> dict[str, Any] | None:
@@ -140,6 +162,8 @@ def streaming(
                 "counted": counted,
                 "lag": landed - counted,
                 "fan_out": fan_out,
+                "as_of": newest_of(generation, store, [name])[name] or None,
+                "watermark": watermark(project, newest_of(generation, store, [name]), [source_of(name)]).text,
             }
         )
     return {"epoch": epoch.number, "range": epoch.size, "workers": list(pointer.workers), "lanes": lanes}

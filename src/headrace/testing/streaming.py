@@ -18,7 +18,6 @@ from headrace import ports
 from headrace.errors import ConflictError, HeadraceError, NotReadyError, OutsideError
 from headrace.flow.answer import Answer, Reader
 from headrace.flow.control import POINTER
-from headrace.flow.mending import Mending
 from headrace.flow.relations import Relations
 from headrace.flow.rollback import rollback
 from headrace.flow.run import Batch
@@ -198,8 +197,8 @@ class SimulatedBatch(Batch):
 
     schedule: Schedule
 
-    def fill(self, run: Run, number: int, current: Generation, relations: Relations, tables: list[ServingTable],
-             mending: Mending, *, full: bool, refit: bool) -> tuple[dict[str, MartState], dict[str, TableState]]:  # fmt: skip
+    def fill(self, run: Run, number: int, current: Generation, relations: Relations, tables: list[ServingTable], *,
+             full: bool, refit: bool) -> tuple[dict[str, MartState], dict[str, TableState]]:  # fmt: skip
         log, kept = self.schedule.log, self.schedule.kept
         mart = self.project.marts["by_shop"]
         definition, lanes = relations.mart_definition(mart, {}), relations.lanes("by_shop")
@@ -241,7 +240,7 @@ class SimulatedBatch(Batch):
     def as_of(self, relations: Relations, current: Generation) -> dict[str, str]:
         return {}
 
-    def voids(self) -> dict[str, Sequence[Sequence[int]]]:
+    def voids(self, facts: Iterable[Source]) -> dict[str, Sequence[Sequence[int]]]:
         return {}
 
 
