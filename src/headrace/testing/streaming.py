@@ -26,6 +26,7 @@ from headrace.flow.worker import Lane, Steps
 from headrace.model.project import LoadedProject
 from headrace.model.run import Run
 from headrace.model.serving import ServingTable
+from headrace.model.source import Source
 from headrace.ports import Engine, Inbox, Lake, Observer, Snapshot
 from headrace.seam import epoch as epochs
 from headrace.seam import generation as generations
