@@ -219,6 +219,17 @@ def test_what_cannot_be_compared_is_told(tmp_path: Path) -> None:
         project.app.reconcile(Quiet())
 
 
+def test_a_row_that_says_it_is_newer_than_any_run_is_not_called_mended(built: Shop) -> None:
+    """No run can write over it, and one day it would answer."""
+    built.damage(f'UPDATE "{built.table("total")}" SET _gen = 99')
+    ended = built.project.command("reconcile", "daily")
+    assert ended.returncode == 1
+    assert "1 keys were written, but" in ended.stdout
+    last = reconcile.last(built.app.store)
+    assert last is not None
+    assert [t["repaired"] for t in last["tables"] if t["table"] == built.table("total") and not t["speed"]] == [0]
+
+
 def test_status_remembers_the_last_one(built: Shop) -> None:
     assert built.app.status()["reconcile"] is None
     built.damage(f'UPDATE "{built.table("total")}" SET _records = _records + 1')

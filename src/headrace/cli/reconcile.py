@@ -81,6 +81,11 @@ def _show(found: Found) -> None:
             click.echo(f"              … and {drift.drifted - len(drift.shown)} more keys of {drift.table}")
         if drift.unchecked:
             click.echo(f"    {drift.unchecked} ranges of {drift.table} are not whole in bronze yet: headrace land")
+    left = sum(d.drifted - d.repaired for d in found.tables) if found.mended_by is not None else 0
+    if left:
+        click.echo(
+            f"    {left} keys were written, but a row there says that it is newer than any run: change the query, so that it gets a new table"
+        )
     if not found.drifted:
         click.echo(f"generation {found.generation} answers what bronze says")
     elif found.mended_by is not None:
