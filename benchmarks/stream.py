@@ -64,7 +64,9 @@ def suite(work: Path, rounds: int) -> Result:
                 Figure(f"{subscribers:,} subscribers: Headrace / a loop that commits each message", ours / loop, at_least=faster, detail=told.format(loop / 1000)),
                 Figure(f"{subscribers:,} subscribers: Headrace / the same without a store", ours / bare, at_least=0.6, detail=told.format(bare / 1000)),
             ]  # fmt: skip
-    result.notes.append(f"{MESSAGES:,} messages of about 165 bytes in {PARTITIONS} partitions; rules, ids and a horizon of a million on; the loop has {LOOPED:,} of them and neither")
+    result.notes.append(
+        f"{MESSAGES:,} messages of about 165 bytes in {PARTITIONS} partitions; rules, ids and a horizon of a million on; the loop has {LOOPED:,} of them and neither"
+    )
     return result
 
 
