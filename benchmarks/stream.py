@@ -129,8 +129,7 @@ def main(what: str, folder: str, brokers: str = "", topic: str = "") -> None:
         return
     store = app.store
     if what == "discard":
-        store.put_speed = lambda table, epoch, lane, start, fence, rows: 0  # type: ignore[method-assign]
-        store.raise_control = lambda name, value, text="": None  # type: ignore[method-assign]
+        store.put_speed = store.raise_control = _nothing  # type: ignore[method-assign, assignment]
         # From the beginning once more: nothing of it was, or will be, written.
         true = store.control
         store.control = lambda name: None if name.startswith(("progress/", "checkpoint/")) else true(name)  # type: ignore[method-assign]
@@ -142,6 +141,10 @@ def main(what: str, folder: str, brokers: str = "", topic: str = "") -> None:
         ((up, down, _),) = app.reader.answer("total", {}).rows
         report |= {"up": int(up), "down": int(down)}
     print(json.dumps(report))
+
+
+def _nothing(*_: object) -> int:
+    return 0
 
 
 def loop(brokers: str, topic: str) -> dict[str, float]:
