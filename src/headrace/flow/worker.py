@@ -124,6 +124,8 @@ class Steps(ABC):
         """Goes where the pointer's epoch is, to its checkpoints, else to its origins (Worker, 1 and 2)."""
         pointer = pointer_of(self.store)
         if self.epoch is not None and pointer.generation == self.generation.number:
+            if self.name not in pointer.workers and not pointer.opens:
+                self.register()  # it was taken for dead by a run that then came to nothing
             return
         self.generation = generation_of(self.store, pointer.generation)
         if self.epoch is not None and self.epoch.number == self.generation.epoch:
