@@ -122,9 +122,9 @@ def main(what: str, folder: str, brokers: str = "", topic: str = "") -> None:
 
     app, quiet = App(Path(folder)), wiring.silence()
     if what == "publish":
-        AdminClient({"bootstrap.servers": app.settings["kafka.brokers"]}).create_topics(
-            [NewTopic(app.project.sources["calls"].topic, PARTITIONS, 1)]
-        )[app.project.sources["calls"].topic].result(30)
+        name = app.project.sources["calls"].topic
+        admin = AdminClient({"bootstrap.servers": app.settings["kafka.brokers"]})
+        admin.create_topics([NewTopic(name, PARTITIONS, 1)])[name].result(30)
         app.run(quiet)
         return
     store = app.store
