@@ -94,6 +94,7 @@ def shops(tmp_path: Path, kafka: Broker) -> Shops:
     return Shops(tmp_path, kafka)
 
 
+@pytest.mark.slow
 def test_files_go_through_the_topic_and_the_batch_counts_them_once(shops: Shops) -> None:
     shops.app.run(Quiet())
     shops.judge("first run")
@@ -135,6 +136,7 @@ def produce(shops: Shops, numbers: range, **settings: Any) -> None:
     assert producer.flush(30) == 0
 
 
+@pytest.mark.slow
 def test_what_comes_by_topic_and_by_file_is_counted_once(shops: Shops) -> None:
     shops.app.run(Quiet())
     produce(shops, range(5000, 5040))
@@ -165,6 +167,7 @@ def test_messages_that_cannot_be_read_are_quarantined_and_the_rest_is_counted(sh
         assert shop.answers(shops.app)[key][0] == rows[0], "the stream had quarantined the same"
 
 
+@pytest.mark.slow
 def test_what_a_transaction_took_back_is_not_counted(shops: Shops) -> None:
     shops.app.run(Quiet())
     producer = Producer({"bootstrap.servers": shops.broker.address, "transactional.id": shops.tag})
@@ -195,6 +198,7 @@ def admin(shops: Shops) -> AdminClient:
     return AdminClient({"bootstrap.servers": shops.broker.address})
 
 
+@pytest.mark.slow
 def test_a_topic_that_gets_more_partitions_goes_on(shops: Shops, admin: AdminClient) -> None:
     from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]
 
@@ -212,6 +216,7 @@ def test_a_topic_that_gets_more_partitions_goes_on(shops: Shops, admin: AdminCli
     shops.judge("run")
 
 
+@pytest.mark.slow
 def test_a_topic_that_is_made_again_is_another_one(shops: Shops, admin: AdminClient) -> None:
     shops.app.run(Quiet())
     shops.sell(40)
@@ -233,6 +238,7 @@ def test_a_topic_that_is_made_again_is_another_one(shops: Shops, admin: AdminCli
     shops.judge("run")
 
 
+@pytest.mark.slow
 def test_records_that_are_gone_stop_the_lane_and_are_named(shops: Shops, admin: AdminClient) -> None:
     from confluent_kafka import TopicPartition
 
@@ -254,6 +260,7 @@ def test_records_that_are_gone_stop_the_lane_and_are_named(shops: Shops, admin: 
     shops.judge("what is lost is not in the files either")
 
 
+@pytest.mark.slow
 def test_what_a_topic_had_forgotten_before_it_was_first_seen_is_no_gap(shops: Shops, admin: AdminClient) -> None:
     from confluent_kafka import TopicPartition
 
@@ -308,6 +315,7 @@ def crew(shops: Shops) -> Iterator[Crew]:
     found.end()
 
 
+@pytest.mark.slow
 def test_workers_that_are_killed_leave_nothing_uncounted_or_doubled(shops: Shops, crew: Crew) -> None:
     shops.app.run(Quiet())
     crew.start()
@@ -330,6 +338,7 @@ def test_workers_that_are_killed_leave_nothing_uncounted_or_doubled(shops: Shops
     shops.judge("run")
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_killed_and_comes_back_costs_nothing(shops: Shops, crew: Crew) -> None:
     shops.app.run(Quiet())
     crew.start()
@@ -347,6 +356,7 @@ def test_a_broker_that_is_killed_and_comes_back_costs_nothing(shops: Shops, crew
     shops.judge("streamed")
 
 
+@pytest.mark.slow
 def test_landing_that_is_killed_half_way_produces_the_rest_only(shops: Shops) -> None:
     shops.app.run(Quiet())
     shops.land(

@@ -60,7 +60,7 @@ def filled(folder: Path, files: str) -> App:
     return app
 
 
-@pytest.fixture(scope="session", params=[*REAL, "generated"])
+@pytest.fixture(scope="session", params=[*REAL, pytest.param("generated", marks=pytest.mark.slow)])
 def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> App:
     app = filled(tmp_path_factory.mktemp("telecom") / "telecom", request.param)
     observer = Quiet()
