@@ -178,7 +178,7 @@ def _check(setting: Setting, value: Any) -> None:
 
 def _allowed(setting: Setting) -> str:
     words = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}[setting.kind]
-    if setting.pattern:
+    if setting.pattern and setting.default:
         words = f"a size as {setting.default}"
     if setting.low is not None:
         words += f", {setting.low:g} or more" if setting.high is None else f" from {setting.low:g} to {setting.high:g}"

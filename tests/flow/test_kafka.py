@@ -155,14 +155,21 @@ def test_messages_that_cannot_be_read_are_quarantined_and_the_rest_is_counted(sh
     producer = Producer({"bootstrap.servers": shops.broker.address})
     for value in (b"{", b"\xff\xfe", b'["a list"]', None, b"null", message(6000)[1]):
         producer.produce(f"sales.{shops.tag}", value, "k")
+    odd: list[dict[str, bytes | None]] = [
+        {"row": b"seven"},
+        {"file": b"x", "sha256": b"y", "row": "٣".encode()},
+        {"error": b"no"},
+    ]
+    for number, headers in enumerate(odd):  # those of another's systems
+        producer.produce(f"sales.{shops.tag}", message(6003 + number)[1], "k", headers=headers)
     producer.flush(30)
     worker = shops.worker()
     shops.catch_up(worker)
     streamed = {key: rows for key, rows in shop.answers(shops.app).items() if key.startswith("quality")}
     shops.app.run(Quiet())
     after = shops.app.status()["sources"][0]
-    assert (after["quarantined"] - before["quarantined"], after["clean"] - before["clean"]) == (4, 1)
-    assert after["landed"] - before["landed"] == 5, "a message without a value is no record"
+    assert (after["quarantined"] - before["quarantined"], after["clean"] - before["clean"]) == (4, 1 + len(odd))
+    assert after["landed"] - before["landed"] == 5 + len(odd), "a message without a value is no record"
     for key, rows in streamed.items():
         assert shop.answers(shops.app)[key][0] == rows[0], "the stream had quarantined the same"
 

@@ -7,6 +7,7 @@ Offsets are kept by who reads, never by the broker alone: a group's committed of
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -34,6 +35,7 @@ except ImportError:
     raise MissingExtraError("kafka", "a log in Kafka (kafka.brokers)", "confluent-kafka") from None
 
 Of = TypeVar("Of")
+NUMBER = re.compile("[0-9]{1,15}")
 BATCH = 100_000
 """Messages that are taken from the client at a time."""
 READ = 200_000
@@ -249,11 +251,11 @@ class KafkaLog:
                     self.reader.unassign()
             self._looked[place] = high
             for message in messages:
-                headers = dict(message.headers() or [])
-                if "row" in headers:
-                    key = (_text(headers["file"]), _text(headers["sha256"]))
-                    rows = found.setdefault(key, {})
-                    rows[partition.partition] = max(rows.get(partition.partition, 0), int(_text(headers["row"])))
+                origin = _origin(message.headers())
+                if origin is not None:
+                    file, digest, row, _ = origin
+                    rows = found.setdefault((file, digest), {})
+                    rows[partition.partition] = max(rows.get(partition.partition, 0), row)
         return found
 
     # Clients
@@ -475,7 +477,7 @@ def _table(source: Source, messages: Sequence[Message]) -> pa.Table:
             return pa.table([file, text, offsets, error, raw, lines, ones, offsets], [*_COLUMNS, "_offset"])
     columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     for message, given in zip(messages, sent, strict=True):
-        row = _row(source, message, dict(given or []))
+        row = _row(source, message, given)
         for name, value in zip(_COLUMNS, row, strict=True):
             columns[name].append(value)
     types = {"_row": pa.int64(), "_bytes": pa.binary(), OCCURRENCE: pa.int64()}
@@ -485,19 +487,28 @@ def _table(source: Source, messages: Sequence[Message]) -> pa.Table:
 _COLUMNS = ("_file", "_sha256", "_row", "_error", "_bytes", "_line", OCCURRENCE)
 
 
-def _row(source: Source, message: Message, headers: dict[str, Any]) -> tuple[Any, ...]:
+def _row(source: Source, message: Message, headers: Any) -> tuple[Any, ...]:
     value = message.value() or b""
-    file = _text(headers["file"]) if "file" in headers else f"kafka:{source.topic}"
-    row = int(_text(headers["row"])) if "row" in headers else message.offset()
-    error = _text(headers["error"]) if "error" in headers else None
+    origin = _origin(headers)
+    file, digest, row, number = origin or (f"kafka:{source.topic}", "", message.offset(), 1)
+    error = next((_text(sent) for name, sent in headers or () if name == "error"), None) if origin else None
     line = None
     if error is None:
         try:
             line = value.decode()
         except UnicodeDecodeError:
             error = "not UTF-8"
-    number = int(_text(headers["occurrence"])) if "occurrence" in headers else 1
-    return file, _text(headers.get("sha256", b"")), row, error, value if error is not None else None, line, number
+    return file, digest, row, error, value if error is not None else None, line, number
+
+
+def _origin(headers: Any) -> tuple[str, str, int, int] | None:
+    """File, digest, row and occurrence number of a record that ``append`` produced; None where somebody else did, whose
+    headers may say anything."""
+    said = {name: _text(value) for name, value in headers or ()}
+    row, number = (said.get(name, "1") for name in ("row", "occurrence"))
+    if not {"file", "sha256", "row"} <= said.keys() or not all(NUMBER.fullmatch(text) for text in (row, number)):
+        return None
+    return said["file"], said["sha256"], int(row), int(number)
 
 
 def _text(value: bytes | str | None) -> str:
