@@ -97,6 +97,7 @@ class App:
         """What a run works with; ``mending`` is done besides what is new."""
         from headrace.flow.mending import NOTHING
         from headrace.flow.run import Batch
+        from headrace.flow.writing import Behind
 
         return Batch(
             self.project,
@@ -109,6 +110,7 @@ class App:
             self.settings["stream.range"],
             partial(wiring.land_lock, self.folder),
             mending or NOTHING,
+            Behind,
         )
 
     def run(self, observer: Observer, *, full: bool = False, refit: bool = False, take_over: bool = False) -> Run:

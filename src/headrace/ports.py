@@ -97,6 +97,11 @@ class Snapshot:
     transaction: Callable[[str], int | None]
 
 
+def next_version(base: Snapshot | None) -> int:
+    """The version of a lake table that a commit on ``base`` makes."""
+    return 0 if base is None else base.version + 1
+
+
 class Lake(Protocol):
     """Versioned tables of Parquet files. A commit is atomic; readers of older versions are not disturbed."""
 
@@ -117,7 +122,8 @@ class Lake(Protocol):
         base: Snapshot | None,
         transactions: Mapping[str, int] | None = None,
     ) -> int:
-        """Makes a new version of exactly ``keep`` (None: all files of ``base``) and the added (file, rows); returns it.
+        """Makes the ``next_version`` of exactly ``keep`` (None: all files of ``base``) and the added (file, rows); returns
+        it.
 
         Raises ConflictError where another commit was made since ``base``.
         """

@@ -12,6 +12,7 @@ from typing import Any
 
 from headrace.app import App
 from headrace.flow.run import Batch
+from headrace.flow.writing import AtOnce, Behind
 from tests.kit import Quiet
 
 PORTS = ("inbox", "lake", "engine", "store")
@@ -77,7 +78,9 @@ def run_and_die(folder: Path, at: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         left -= 1
 
-    batch_of(App(folder), note).run()
+    batch = batch_of(App(folder), note)
+    batch.writer = (AtOnce, Behind)[at % 2]
+    batch.run()
     sys.exit(99)  # it should have been dead by now
 
 

@@ -28,9 +28,10 @@ class DeltaLake:
                 "HR0601", f"the lake cannot be in '{folder.absolute()}'", help="a path without % and two digits"
             )
         self.folder = folder
+        self._newest: dict[str, DeltaTable] = {}
 
     def snapshot(self, table: str, version: int | None = None) -> Snapshot | None:
-        found = self._open(table, version)
+        found = self._open(table, version) if version is not None else self._current(table)
         if found is None:
             return None
         root = self.folder / table
@@ -116,6 +117,19 @@ class DeltaLake:
                 file.unlink()
                 gone += 1
         return gone
+
+    def _current(self, table: str) -> DeltaTable | None:
+        """The newest version; opened again only where the log has grown, as opening takes longer than all else here."""
+        known = self._newest.get(table)
+        if known is not None:
+            log = self.folder / table / "_delta_log"
+            last, following = (log / f"{known.version() + more:020d}.json" for more in (0, 1))
+            if last.exists() and not following.exists():
+                return known
+        found = self._open(table)
+        if found is not None:
+            self._newest[table] = found
+        return found
 
     def _open(self, table: str, version: int | None = None) -> DeltaTable | None:
         root = self.folder / table

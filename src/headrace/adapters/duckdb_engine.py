@@ -31,6 +31,7 @@ class DuckDBEngine:
             "memory_limit": memory,
             "autoinstall_known_extensions": False,
             "python_enable_replacements": False,  # else a misspelt table is looked for among this program's variables
+            "parquet_metadata_cache": True,  # files never change, and each view over them would read their ends again
         }
         if threads:
             config["threads"] = threads

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from headrace.flow.mending import Window
 from headrace.flow.relations import Relations
+from headrace.flow.writing import Writer
 from headrace.model.mart import Mart
 from headrace.model.run import Step
-from headrace.ports import Engine, Lake, Observer
+from headrace.ports import Engine, Lake, Observer, next_version
 from headrace.seam.generation import MartState
 from headrace.sql.gold import parts_columns
 
@@ -29,10 +30,12 @@ class Aggregated:
     piece: str | None = None
 
 
-def aggregate(mart: Mart, relations: Relations, lake: Lake, engine: Engine, observer: Observer, before: MartState | None,
-              cut: Mapping[str, int], known: Mapping[str, str], *, full: bool) -> tuple[Step, Aggregated]:  # fmt: skip
-    """Brings one mart to the relations' ends, and leaves the relations as it read them. ``before`` is its state in the
-    generation that answers, ``cut`` that generation's; ``known`` the content hash of every mart that comes before it."""
+def aggregate(mart: Mart, relations: Relations, lake: Lake, engine: Engine, observer: Observer, writer: Writer,
+              before: MartState | None, cut: Mapping[str, int], known: Mapping[str, str], *, full: bool,
+              ) -> tuple[Step, Aggregated]:  # fmt: skip
+    """Brings one mart to the relations' ends, and leaves the relations as it read them; the lake may learn of its files
+    later. ``before`` is its state in the generation that answers, ``cut`` that generation's; ``known`` the content hash
+    of every mart that comes before it."""
     started = time.monotonic()
     step = Step("aggregate", mart.name)
     definition = relations.mart_definition(mart, known)
@@ -50,21 +53,19 @@ def aggregate(mart: Mart, relations: Relations, lake: Lake, engine: Engine, obse
     if before is not None and base is not None and added:
         relations.define(first={**cut, **before.lanes})
         rows = engine.write(mart.parts_sql, path)
-        files = base.files
-        keep: tuple[str, ...] = files
-        new = [(path, rows)]
-        if len(files) >= PIECES:
-            relations.define_mart(mart, (*files, path))
+        keep, new = base.files, [(path, rows)]
+        if len(keep) >= PIECES:
+            relations.define_mart(mart, (*keep, path))
             merged = lake.new_file(table)
-            new = [(merged, engine.write(f'SELECT * FROM "{mart.name}__parts"', merged))]
-            keep = ()
-        version = lake.commit(table, new, keep=keep, base=newest)
-        result = Aggregated(MartState(version, definition, lanes), (*keep, *(f for f, _ in new)), "added", path)
+            keep, new = (), [(merged, engine.write(f'SELECT * FROM "{mart.name}__parts"', merged))]
     else:
         relations.define()
         rows = engine.write(mart.parts_sql, path)
-        version = lake.commit(table, [(path, rows)], keep=(), base=newest)
-        result = Aggregated(MartState(version, definition, lanes), (path,), "whole")
+        keep, new = (), [(path, rows)]
+    writer(lambda: lake.commit(table, new, keep=keep, base=newest))
+    state = MartState(next_version(newest), definition, lanes)
+    files = (*keep, *(file for file, _ in new))
+    result = Aggregated(state, files, "added" if added else "whole", path if added else None)
     step.counts = {"groups": rows}
     step.note = "" if before is None else ("added" if added else "whole")
     step.seconds = time.monotonic() - started
@@ -73,7 +74,7 @@ def aggregate(mart: Mart, relations: Relations, lake: Lake, engine: Engine, obse
 
 
 def replace_windows(
-    mart: Mart, window: Window, result: Aggregated, relations: Relations, lake: Lake, engine: Engine
+    mart: Mart, window: Window, result: Aggregated, relations: Relations, lake: Lake, engine: Engine, writer: Writer
 ) -> Aggregated:
     """The same parts, but those of some windows computed whole; other windows stay as they are."""
     table = f"gold/{mart.name}"
@@ -86,7 +87,9 @@ def replace_windows(
         f"UNION ALL SELECT {names} FROM ({mart.parts_sql}) WHERE {window.condition}",
         path,
     )
-    version = lake.commit(table, [(path, rows)], keep=(), base=lake.snapshot(table))
+    newest = lake.snapshot(table) if result.change == "nothing" else None
+    version = next_version(newest) if newest is not None else result.state.version + 1
+    writer(lambda: lake.commit(table, [(path, rows)], keep=(), base=lake.snapshot(table)))
     return Aggregated(MartState(version, result.state.definition, result.state.lanes), (path,), "whole")
 
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from headrace.errors import OutsideError
 from headrace.flow.aggregate import Aggregated
 from headrace.flow.relations import Relations
+from headrace.flow.writing import Writer
 from headrace.model.run import Step
 from headrace.model.serving import ServingTable
-from headrace.ports import Engine, Lake, Observer, Snapshot, Store
+from headrace.ports import Engine, Lake, Observer, Snapshot, Store, next_version
 from headrace.seam.generation import TableState
 from headrace.sql.drift import mending_sql
 from headrace.sql.gold import changes_sql, first_sql, live_sql, rollup_sql, state_columns, stored
@@ -28,13 +29,15 @@ def publish(
     engine: Engine,
     store: Store,
     observer: Observer,
+    writer: Writer,
     before: TableState | None,
     marts: Mapping[str, Aggregated],
     known: Mapping[str, str],
     drift: str | None = None,
 ) -> tuple[Step, TableState]:
-    """Writes one serving table's changed rows. ``before`` is its state in the generation that answers (None: that has
-    no such table, so that nobody reads it); ``drift`` names keys that are written whatever that says."""
+    """Finds one serving table's changed rows, and has them written. ``before`` is its state in the generation that
+    answers (None: that has no such table, so that nobody reads it); ``drift`` names keys that are written whatever that
+    says."""
     started = time.monotonic()
     step = Step("publish", table.name)
     if table.of_mart:
@@ -86,16 +89,25 @@ def publish(
             else mending_sql(table, "_fresh", "_live", drift, generation),
             path,
         )
-    names = ", ".join(f'"{n}"' for n in (*table.columns, "_slot", "_gen"))
-    for batch in engine.batches(f"SELECT {names} FROM {engine.scan([path], state_columns(table))}"):
-        store.put(table, batch)
-        observer.advance(len(batch))
-    version = _commit_state(table, folder, lake, engine, files, path, rows, base=newest)
     step.counts = {"rows": rows}
     step.note = "added" if added else ("" if before is None else "whole")
-    step.seconds = time.monotonic() - started
-    observer.end("publish", table.name, step.counts, step.seconds, step.note)
-    return step, TableState(version, definition, lanes)
+    state = [(path, rows)]
+    if len(files) >= PIECES:
+        merged = lake.new_file(folder)
+        pieces = engine.scan((*files, path), state_columns(table))
+        state = [(merged, engine.write(live_sql(table, pieces, len(files) + 1), merged))]
+
+    def write() -> None:
+        names = ", ".join(f'"{n}"' for n in (*table.columns, "_slot", "_gen"))
+        for batch in engine.batches(f"SELECT {names} FROM {engine.scan([path], state_columns(table))}"):
+            store.put(table, batch)
+            observer.advance(len(batch))
+        lake.commit(folder, state, keep=files if len(files) < PIECES else (), base=newest)
+        step.seconds = time.monotonic() - started
+        observer.end("publish", table.name, step.counts, step.seconds, step.note)
+
+    writer(write)
+    return step, TableState(next_version(newest), definition, lanes)
 
 
 def _live(table: ServingTable, engine: Engine, newest: Snapshot | None, base: Snapshot | None, *, touched: bool) -> str:
@@ -113,22 +125,3 @@ def _live(table: ServingTable, engine: Engine, newest: Snapshot | None, base: Sn
         key = ", ".join(f"{stored(c.name, c.type)} AS {c.name}" for c in table.key)
         return f"SELECT * FROM ({rows}) SEMI JOIN (SELECT {key} FROM _touched) USING ({', '.join(c.name for c in table.key)})"
     return rows
-
-
-def _commit_state(
-    table: ServingTable,
-    folder: str,
-    lake: Lake,
-    engine: Engine,
-    files: tuple[str, ...],
-    path: str,
-    rows: int,
-    *,
-    base: Snapshot | None,
-) -> int:
-    if len(files) < PIECES:
-        return lake.commit(folder, [(path, rows)], keep=files, base=base)
-    merged = lake.new_file(folder)
-    pieces = engine.scan((*files, path), state_columns(table))
-    count = engine.write(live_sql(table, pieces, len(files) + 1), merged)
-    return lake.commit(folder, [(merged, count)], keep=(), base=base)

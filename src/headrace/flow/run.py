@@ -21,6 +21,7 @@ from headrace.flow.refine import CONTRACT, refine, voids_of
 from headrace.flow.relations import Relations
 from headrace.flow.status import record
 from headrace.flow.stream import code_of, streamed_sources
+from headrace.flow.writing import AtOnce, Writer
 from headrace.model.mart import Mart
 from headrace.model.project import LoadedProject
 from headrace.model.run import Run, Step
@@ -55,6 +56,8 @@ class Batch:
     """What is held while files land."""
     mending: Mending = NOTHING
     """What it does besides what is new."""
+    writer: Callable[[], Writer] = AtOnce
+    """Who writes marts and rows, all before the pointer moves."""
     wrote: bool = False
     """Whether the run that is going on may have rows in the store."""
 
@@ -188,8 +191,9 @@ class Batch:
         """Computes and writes the generation that the pointer calls next, then moves the pointer to it. ``references``
         are the versions of their silver that the relations read."""
         number = pointer.highest
-        marts, states = self.fill(run, number, current, relations, tables, full=full, refit=refit)
-        as_of = self.as_of(relations, current)
+        with self.writer() as writer:
+            marts, states = self.fill(run, number, current, relations, tables, writer, full=full, refit=refit)
+            as_of, late = self.as_of(relations, current), self.late(relations, current)
         epoch = self.open_epoch(number, relations, references) if pointer.opens else current.epoch
         pins = {name: self.project.marts[name].hash for name in self.project.pins}
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
@@ -203,7 +207,7 @@ class Batch:
             pins,
             now,
             epoch,
-            self.late(relations, current),
+            late,
         )
         self.store.set_control(generations.control_name(number), generation.text())
         pointer = self.move(pointer, pointers.publish(pointer, number))
@@ -217,11 +221,12 @@ class Batch:
         current: Generation,
         relations: Relations,
         tables: list[ServingTable],
+        writer: Writer,
         *,
         full: bool,
         refit: bool,
     ) -> tuple[dict[str, MartState], dict[str, TableState]]:
-        """Computes the marts and writes the rows of a generation, on what the one that answers has recorded."""
+        """Computes the marts and the rows of a generation, on what the one that answers has recorded."""
         relations.define()
         marts: dict[str, Aggregated] = {}
         known: dict[str, str] = {}
@@ -236,6 +241,7 @@ class Batch:
                     self.lake,
                     self.engine,
                     self.observer,
+                    writer,
                     current.marts.get(mart.name),
                     current.cut,
                     known,
@@ -243,7 +249,7 @@ class Batch:
                 )
                 window = self.mending.window
                 if window is not None and window.mart == mart.name:
-                    result = replace_windows(mart, window, result, relations, self.lake, self.engine)
+                    result = replace_windows(mart, window, result, relations, self.lake, self.engine, writer)
             relations.define_mart(mart, result.files)
             marts[mart.name] = result
             known[mart.name] = relations.mart_content(mart, result.state.definition, result.state.lanes)
@@ -254,7 +260,7 @@ class Batch:
         for table in tables:
             before = current.tables.get(table.name)
             step, states[table.name] = publish(
-                table, number, relations, self.lake, self.engine, self.store, self.observer, before, marts, known,
+                table, number, relations, self.lake, self.engine, self.store, self.observer, writer, before, marts, known,
                 self.mending.tables.get(table.name),
             )  # fmt: skip
             _note(run, step)

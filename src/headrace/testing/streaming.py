@@ -23,6 +23,7 @@ from headrace.flow.rollback import rollback
 from headrace.flow.run import Batch
 from headrace.flow.stream import code_of
 from headrace.flow.worker import Lane, Steps
+from headrace.flow.writing import Writer
 from headrace.model.project import LoadedProject
 from headrace.model.run import Run
 from headrace.model.serving import ServingTable
@@ -198,8 +199,8 @@ class SimulatedBatch(Batch):
 
     schedule: Schedule
 
-    def fill(self, run: Run, number: int, current: Generation, relations: Relations, tables: list[ServingTable], *,
-             full: bool, refit: bool) -> tuple[dict[str, MartState], dict[str, TableState]]:  # fmt: skip
+    def fill(self, run: Run, number: int, current: Generation, relations: Relations, tables: list[ServingTable],
+             writer: Writer, *, full: bool, refit: bool) -> tuple[dict[str, MartState], dict[str, TableState]]:  # fmt: skip
         log, kept = self.schedule.log, self.schedule.kept
         mart = self.project.marts["by_shop"]
         definition, lanes = relations.mart_definition(mart, {}), relations.lanes("by_shop")
