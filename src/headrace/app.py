@@ -124,6 +124,7 @@ class App:
         published is published first."""
         from headrace.errors import NotReadyError, OutOfReachError
         from headrace.flow.stream import Worker
+        from headrace.flow.writing import Behind
         from headrace.model.run import Run
 
         try:
@@ -132,7 +133,7 @@ class App:
             self.run(observer)
         batch = self.batch(observer)
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        worker = Worker(self.project, self.log, self.lake, self.engine, self.store, observer, name)
+        worker = Worker(self.project, self.log, self.lake, self.engine, self.store, observer, name, Behind(2))
 
         def arrivals() -> None:
             try:

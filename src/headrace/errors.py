@@ -380,14 +380,14 @@ _code(
 _code(
     "HR0409",
     "An epoch is about to open",
-    "A run is publishing a generation from which streaming starts anew; workers wait until it has.",
-    "Try again in a moment.",
+    "A run is publishing a generation from which streaming starts anew; workers that start wait until it has.",
+    "Wait until it has ended; where it was killed: `headrace run`.",
 )
 _code(
     "HR0410",
     "A stream and what is published have different code",
     "Contracts, SQL or horizon differ between the project of this process and the one that counted the rest.",
-    "Stop the stream, `headrace run`, and start it again; `headrace run --take-over` where the stream is dead.",
+    "`headrace run` publishes what this project's code counts, also beside the stream; then start the worker again.",
 )
 _code(
     "HR0411",
@@ -400,6 +400,13 @@ _code(
     "The log cannot be reached",
     "Kafka did not answer, or refused.",
     "The message is the client's own; see kafka.brokers and the security settings. What was not written is written by the next try.",
+)
+_code(
+    "HR0413",
+    "The stream cannot be caught up with",
+    "A run opens an epoch, and so counts itself what the stream has counted, so that no answer goes back. For the last bit of "
+    "it the workers have to pause; one of them did not, or the log does not have all of it any more.",
+    "Where workers are dead, or that much may be lost: `headrace run --take-over`.",
 )
 _code(
     "HR0414",

@@ -10,10 +10,10 @@ from typing import Any
 from unittest.mock import patch
 
 from headrace.errors import OutsideError
-from headrace.flow import answer, worker
+from headrace.flow import answer
 from headrace.flow import run as run_module
 from headrace.flow.answer import Reader, View
-from headrace.flow.control import generation_of
+from headrace.flow.control import change_pointer, generation_of, pointer_of
 from headrace.flow.run import Batch
 from headrace.flow.worker import Lane, Steps
 from headrace.seam import epoch as epochs
@@ -23,7 +23,7 @@ from headrace.seam.pointer import Pointer
 from headrace.seam.ranges import start_of
 from headrace.testing import actors
 from headrace.testing.replicas import SPEED, ReplicatedStore
-from headrace.testing.streaming import Log, SimulatedBatch, SimulatedWorker
+from headrace.testing.streaming import LateWriter, Log, SimulatedBatch, SimulatedWorker
 
 Broken = AbstractContextManager[Any]
 
@@ -53,7 +53,38 @@ def exact_cut_beside_workers() -> Broken:
 
 
 def new_epoch_behind_the_stream() -> Broken:
-    return patch.object(Batch, "is_behind", lambda batch, pointer, current, end: False)
+    return patch.object(Batch, "catch_up", lambda batch, pointer, current, generation, *, take_over: None)
+
+
+@contextmanager
+def new_epoch_while_workers_go_on() -> Iterator[None]:
+    """A run catches up, and moves the pointer while workers count further."""
+    with (
+        patch.object(pointers, "hold", lambda pointer, generation: pointer),
+        patch.object(Batch, "await_workers", lambda batch: None),
+    ):
+        yield
+
+
+def held_worker_goes_on() -> Broken:
+    true = Steps.follow
+    return patch.object(Steps, "follow", lambda steps, waited=0: true(steps, waited) or steps.epoch is not None)
+
+
+def gives_way_before_acknowledgements() -> Broken:
+    """A worker says that it has given way while rows of its are still to be written."""
+    true = Steps.give_way
+
+    def give_way(steps: Steps, pointer: Pointer, waited: int) -> None:
+        with patch.object(LateWriter, "settle", lambda writer: None):
+            true(steps, pointer, waited)
+
+    return patch.object(Steps, "give_way", give_way)
+
+
+def epoch_counted_ahead_is_not_told() -> Broken:
+    """Readers do not know that the epoch that has opened has speed rows already."""
+    return patch.object(pointers, "count_ahead", lambda pointer, generation: pointer)
 
 
 def worker_registers_while_an_epoch_is_opened() -> Broken:
@@ -72,9 +103,14 @@ def worker_counts_unregistered() -> Broken:
 @contextmanager
 def new_epoch_below_what_was_attempted() -> Iterator[None]:
     """A worker that fails says nothing of rows that were not acknowledged, and may have been read."""
+
+    def leave(steps: Steps) -> None:
+        steps.writer.close()
+        change_pointer(steps.store, lambda p: pointers.deregister(p, steps.name))
+
     with (
         _failing_often(),
-        patch.object(Steps, "leave", lambda steps: steps.move(lambda p: pointers.deregister(p, steps.name))),
+        patch.object(Steps, "leave", leave),
     ):
         yield
 
@@ -162,7 +198,14 @@ def failed_write_stays_in_the_parts() -> Iterator[None]:
         except OutsideError:
             return 0
 
-    with _failing_often(), patch.object(Steps, "advance", advance):
+    with _failing_often(), patch.object(Steps, "advance", advance), patch.object(LateWriter, "goes_on", True):
+        yield
+
+
+@contextmanager
+def writes_after_a_failed_one() -> Iterator[None]:
+    """What waits to be written behind a write that failed is written all the same."""
+    with _failing_often(), patch.object(LateWriter, "goes_on", True):
         yield
 
 
@@ -175,30 +218,31 @@ def does_not_wait_for_acknowledgements() -> Broken:
 
 def does_not_follow() -> Broken:
     true = Steps.follow
-    return patch.object(Steps, "follow", lambda steps: true(steps) if steps.epoch is None else None)
+    return patch.object(Steps, "follow", lambda steps, waited=0: true(steps) if steps.epoch is None else True)
 
 
 def follows_forward_only() -> Broken:
     true = Steps.follow
 
-    def follow(steps: Steps) -> None:
-        now = worker.pointer_of(steps.store)
+    def follow(steps: Steps, waited: int = 0) -> bool:
+        now = pointer_of(steps.store)
         if steps.epoch is None or generation_of(steps.store, now.generation).epoch >= steps.epoch.number:
-            true(steps)
+            return true(steps, waited)
+        return True
 
     return patch.object(Steps, "follow", follow)
 
 
 def follows_without_a_new_start() -> Broken:
     """A worker that moves to another epoch with the positions that it has."""
-    true = Steps.follow
+    true = Steps.enter
 
-    def follow(steps: Steps) -> None:
+    def enter(steps: Steps, epoch: Epoch, generation: Any) -> None:
         before = dict(steps.lanes)
-        true(steps)
+        true(steps, epoch, generation)
         steps.lanes = {name: before.get(name, lane) for name, lane in steps.lanes.items()}
 
-    return patch.object(Steps, "follow", follow)
+    return patch.object(Steps, "enter", enter)
 
 
 def starts_at_the_origin_of_another_epoch() -> Broken:
@@ -368,7 +412,7 @@ def builds_on_the_newest_rows() -> Broken:
 
 @contextmanager
 def pointer_moved_first() -> Iterator[None]:
-    true_put, true_move = ReplicatedStore.put, Batch.move
+    true_put, true_build = ReplicatedStore.put, Batch.build
     waiting: dict[int, list[Any]] = {}
 
     def put(store: ReplicatedStore, table: Any, rows: Any) -> int:
@@ -376,13 +420,12 @@ def pointer_moved_first() -> Iterator[None]:
             waiting.setdefault(row[-1], []).append((table, row))
         return 0
 
-    def move(batch: Batch, old: Pointer, new: Pointer) -> Pointer:
-        moved = true_move(batch, old, new)
-        for table, row in waiting.pop(new.generation, []):
+    def build(batch: Batch, run: Any, pointer: Pointer, *given: Any, **named: Any) -> None:
+        true_build(batch, run, pointer, *given, **named)
+        for table, row in waiting.pop(pointer.highest, []):
             true_put(batch.store, table, [row])
-        return moved
 
-    with patch.object(ReplicatedStore, "put", put), patch.object(Batch, "move", move):
+    with patch.object(ReplicatedStore, "put", put), patch.object(Batch, "build", build):
         yield
 
 
@@ -501,10 +544,11 @@ def adds_speed_rows_of_any_epoch() -> Broken:
 
 
 MUTANTS: list[Callable[[], Broken]] = [
-    cut_in_mid_range, cut_below_the_one_before, exact_cut_beside_workers, new_epoch_behind_the_stream, new_epoch_below_what_was_attempted,
+    cut_in_mid_range, cut_below_the_one_before, exact_cut_beside_workers, new_epoch_behind_the_stream,
+    new_epoch_while_workers_go_on, held_worker_goes_on, gives_way_before_acknowledgements, epoch_counted_ahead_is_not_told, new_epoch_below_what_was_attempted,
     worker_registers_while_an_epoch_is_opened, worker_counts_unregistered,
     range_starts_where_a_worker_starts, progress_before_acknowledgements, checkpoint_before_acknowledgements,
-    failed_write_is_skipped, failed_write_stays_in_the_parts, does_not_wait_for_acknowledgements, does_not_follow,
+    failed_write_is_skipped, failed_write_stays_in_the_parts, writes_after_a_failed_one, does_not_wait_for_acknowledgements, does_not_follow,
     follows_forward_only, follows_without_a_new_start, starts_at_the_origin_of_another_epoch, judges_without_the_horizon,
     duplicate_of_an_accepted_record, tries_differ,
     stamp_is_a_clock, fence_does_not_decide, generation_does_not_decide, one_replica_acknowledges,
@@ -516,8 +560,12 @@ MUTANTS: list[Callable[[], Broken]] = [
     takes_what_was_abandoned, takes_the_newest_rows, adds_speed_rows_below_the_cut, adds_speed_rows_of_any_epoch,
 ]  # fmt: skip
 SELDOM = {
-    worker_registers_while_an_epoch_is_opened: 2211,
-    new_epoch_below_what_was_attempted: 3443,
+    exact_cut_beside_workers: 4500,
+    worker_registers_while_an_epoch_is_opened: 300,
+    new_epoch_below_what_was_attempted: 1690,
+    new_epoch_while_workers_go_on: 0,
+    held_worker_goes_on: 0,
+    gives_way_before_acknowledgements: 0,
     predecessor_survives_a_run_that_wrote: 0,
     any_predecessor_is_valid: 0,
     ranges_are_met_without_reading_again: 0,

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import random
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import apsw
 
 from headrace.app import App
-from headrace.errors import NotReadyError
+from headrace.errors import ConflictError, NotReadyError
 from headrace.flow.run import serving_tables
+from headrace.flow.worker import Steps
 from headrace.seam import pointer as pointers
 from headrace.seam.reader import live
 from tests.kit import ProjectFolder
@@ -206,3 +211,22 @@ def differences(found: dict[str, Any], wanted: dict[str, Any], at: str = "") -> 
         elif a != b:
             out.append(f"{at}{key}: {a!r} for {b!r}")
     return out
+
+
+@contextmanager
+def following(worker: Steps) -> Iterator[None]:
+    """A worker that has nothing to count, and looks at the pointer all the while, as it does between micro-batches."""
+    ended = threading.Event()
+
+    def follow() -> None:
+        while not ended.wait(0.01):
+            worker.follow()
+
+    with ThreadPoolExecutor(1) as thread:
+        followed = thread.submit(follow)
+        try:
+            yield
+        finally:
+            ended.set()
+        with suppress(ConflictError):  # the epoch is other code's: whoever asks it to follow again is told so again
+            followed.result()

@@ -43,7 +43,6 @@ class Shop:
         self.project.land(name, text)
         app = self.app
         worker = Worker(app.project, app.log, app.lake, app.engine, app.store, Quiet(), f"w{next(self.names)}")
-        worker.register()
         app.batch(Quiet()).land(Run(""))
         worker.follow()
         while worker.step():
@@ -153,13 +152,14 @@ def test_damaged_speed_rows_are_mended_by_a_new_epoch(built: Shop) -> None:
         f"UPDATE \"{table}_speed\" SET shop = 'ghost' WHERE shop = 'c' AND _start = {first.format(table, 'c')}"
     )
     assert _counts(built.reconcile(repair=False)) == {(table, True): (1, 2, 1, 0)}
-    found = built.reconcile()
+    with shop.following(worker):
+        found = built.reconcile()
     assert _counts(found) == {(table, True): (1, 2, 1, 4)}
-    assert shop.pointer(built.app).workers == (worker.name,)
     assert shop.answers(built.app) == {**wanted, **_not_streamed(built.app)}
     built.project.land("sales_9.csv", shop.sales_file(random.Random(7), 400, 50))
     built.app.batch(Quiet()).land(Run(""))
     worker.follow()
+    assert shop.pointer(built.app).workers == (worker.name,)
     while worker.step():
         pass
     assert built.reconcile().drifted == 0, "the worker follows"

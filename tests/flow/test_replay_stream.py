@@ -14,6 +14,7 @@ from headrace.app import App
 from headrace.errors import ContractError
 from headrace.flow.stream import Worker
 from headrace.model.run import Run
+from tests.flow import shop
 from tests.kit import ProjectFolder, Quiet
 
 DECLARATIONS = """
@@ -48,7 +49,6 @@ class Both:
         self.app.run(Quiet())
         app = self.app
         self.worker = Worker(app.project, app.log, app.lake, app.engine, app.store, Quiet(), "w")
-        self.worker.register()
         self.stream()
 
     @property
@@ -64,6 +64,10 @@ class Both:
         self.worker.follow()
         while self.worker.step():
             pass
+
+    def run(self) -> Run:
+        with shop.following(self.worker):
+            return self.app.run(Quiet())
 
     def replay(self, **amounts: int) -> tuple[int, list[str]]:
         lines = [
@@ -113,12 +117,12 @@ def test_a_replayed_record_is_counted_at_once_and_once_its_origin_until_the_next
     assert _kinds(streamed) == {"clean": 4, "landed": 6, "quarantined": 2}, "the origins are void for the next run"
     assert streamed["spine"] == [(6, 2)]
     assert both.app.reconcile(Quiet(), repair=False).drifted == 0
-    both.app.run(Quiet())
+    both.run()
     found = both.judge()
     assert (_kinds(found), found["spine"], found["daily"]) == ({"clean": 4, "landed": 4}, [(4, 0)], [("42.00", 4)])
     both.stream()
     both.judge()
-    assert both.app.run(Quiet()).generation is None, "one run is enough"
+    assert both.run().generation is None, "one run is enough"
     assert both.replay(o1=10, o3=20) == (0, ["sales:1", "sales:3"])
     both.stream()
     both.judge()
@@ -130,19 +134,19 @@ def test_what_only_the_stream_has_judged_is_replayed_after_a_run(both: Both) -> 
     both.judge()
     with pytest.raises(ContractError, match="HR0305"):
         both.app.replay("sales", '{"origin": "sales:4", "record": {}}')
-    both.app.run(Quiet())
+    both.run()
     both.judge()
     both.replay(o4=4, o6=6)  # of a range that the stream has counted
     both.stream()
     assert both.answers(both.app)["daily"] == both.answers(both.batch.app)["daily"]
-    both.app.run(Quiet())
+    both.run()
     found = both.judge()
     assert found["daily"] == [("25.00", 5)]
     assert _kinds(found) == {"clean": 5, "landed": 7, "quarantined": 2}
     both.land("sales_3.csv", _file(20, 1, 1, 1, -1))
     both.stream()
     both.judge()
-    both.app.run(Quiet())
+    both.run()
     both.judge()
 
 
@@ -150,11 +154,11 @@ def test_a_record_that_is_still_wrong_is_quarantined_by_the_stream_and_replayed_
     both.replay(o1=-8)
     both.stream()
     assert both.answers(both.app)["daily"] == [("12.00", 2)]
-    both.app.run(Quiet())
+    both.run()
     both.judge()
     both.replay(o4=8)
     both.stream()
-    both.app.run(Quiet())
+    both.run()
     assert both.judge()["daily"] == [("20.00", 3)]
 
 
@@ -164,14 +168,14 @@ def test_a_file_that_is_replaced_beside_a_stream_is_neither_lost_nor_doubled(bot
     both.land("sales_1.csv", _file(0, 6, 1, 7))
     both.stream()
     assert both.answers(both.app)["daily"] == [("13.00", 3)], "the old version, and what was wrong in it"
-    both.app.run(Quiet())
+    both.run()
     assert both.judge()["daily"] == [("14.00", 3)]
     both.stream()
     both.judge()
     both.land("sales_2.csv", _file(2, 7, 1))
     both.stream()
     assert both.judge()["daily"] == [("15.00", 4)]
-    assert both.app.run(Quiet()).generation is None or both.judge()
+    assert both.run().generation is None or both.judge()
 
 
 def test_a_replay_lands_in_turn_with_the_stream(both: Both) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from headrace.app import App
 from headrace.errors import ConflictError, OutsideError
 from headrace.flow import stream
 from headrace.flow.answer import Reader
-from headrace.flow.control import reached
+from headrace.flow.control import change_pointer, reached
 from headrace.flow.refine import refine
 from headrace.flow.stream import Worker
+from headrace.flow.writing import AtOnce
 from headrace.http.answers import Answers
 from headrace.model.run import Run
 from headrace.seam import epoch as epochs
+from headrace.seam import pointer as pointers
 from tests.flow import shop
 from tests.kit import Quiet
 
@@ -84,6 +87,13 @@ class Shops:
         if shop.pointer(app).generation == 0:
             app.run(Quiet())  # as `headrace stream` does where nothing is published
         return Worker(app.project, app.log, app.lake, app.engine, store or app.store, Quiet(), f"w{next(self.names)}")
+
+    def stream(self, worker: Worker) -> None:
+        """A worker that stays registered counts what there is."""
+        self.app.batch(Quiet()).land(Run(""))
+        while worker.follow() and worker.step():
+            pass
+        worker.writer.settle()
 
     def catch_up(self, worker: Worker, app: App | None = None) -> int:
         batch = (app or self.app).batch(Quiet())
@@ -145,7 +155,7 @@ def test_what_arrives_is_counted_at_once_and_by_the_batch_later(shops: Shops) ->
 
 def test_a_run_beside_a_worker_cuts_between_ranges_and_changes_no_answer(shops: Shops) -> None:
     worker = shops.worker()
-    worker.register()
+    worker.follow()
     batch = shops.app.batch(Quiet())
     generations = []
     for _ in range(4):
@@ -194,7 +204,6 @@ def test_what_becomes_void_meanwhile_does_so_with_the_next_epoch(shops: Shops) -
     shops.sell(40)
     shops.catch_up(shops.worker())
     worker = shops.worker()
-    worker.register()
     worker.follow()
     before = shop.answers(shops.app)["total {}"]
     shops.streamed.land("sales_n000.csv", "sale_id,sold_at,shop,customer,amount\n")
@@ -214,7 +223,7 @@ def test_what_becomes_void_meanwhile_does_so_with_the_next_epoch(shops: Shops) -
 def test_a_worker_may_begin_after_the_references_were_vacuumed(shops: Shops) -> None:
     shops.land("shops_9.csv", shop.shops_file(shops.rnd))
     worker = shops.worker()
-    worker.register()  # so that runs stay in the epoch, whose references are the old ones
+    worker.follow()  # so that runs stay in the epoch, whose references are the old ones
     shops.app.run(Quiet())
     shops.app.vacuum(0)
     shops.sell(20)
@@ -228,7 +237,7 @@ def test_a_worker_may_begin_after_the_references_were_vacuumed(shops: Shops) -> 
 def test_a_reference_that_comes_while_an_epoch_is_streamed_waits_for_the_next(tmp_path: Path) -> None:
     shops = Shops(tmp_path, without=("shops_1.csv",))
     worker = shops.worker()
-    worker.register()
+    worker.follow()
     shops.land("shops_1.csv", shop.waves()[0]["shops_1.csv"])
     shops.sell(60)
     shops.app.run(Quiet())
@@ -260,7 +269,7 @@ def test_status_and_why_tell_the_stream(shops: Shops) -> None:
     assert shops.app.status()["stream"] is None
     shops.sell(90)
     worker = shops.worker()
-    worker.register()
+    worker.follow()
     shops.app.batch(Quiet()).land(Run(""))
     lag = {lane["lane"]: lane["lag"] for lane in shops.app.status()["stream"]["lanes"]}
     assert lag == {"sales": 99, "visits": 45}
@@ -278,7 +287,7 @@ def test_status_and_why_tell_the_stream(shops: Shops) -> None:
 def test_a_zombie_changes_nothing(shops: Shops) -> None:
     app = shops.app
     zombie = shops.worker(app)
-    zombie.register()
+    zombie.follow()
     batch = app.batch(Quiet())
     shops.sell(80)
     batch.land(Run(""))
@@ -310,48 +319,116 @@ def test_rollback_goes_back_across_epochs_and_the_stream_follows(shops: Shops) -
     shops.judge("and are added to")
 
 
-def test_a_yardstick_is_not_refitted_below_the_workers(shops: Shops) -> None:
-    shops.worker().register()
-    with pytest.raises(ConflictError, match="HR0410"):
-        shops.app.run(Quiet(), refit=True)
-    assert shops.app.run(Quiet(), refit=True, take_over=True).generation is not None
+def test_a_yardstick_is_refitted_beside_the_workers_in_an_epoch_of_its_own(shops: Shops) -> None:
+    worker = shops.worker()
+    shops.sell(40)
+    shops.stream(worker)
+    with shop.following(worker):
+        assert shops.app.run(Quiet(), refit=True).generation is not None
     shops.batch.run(refit=True)
-    shops.sell(60)
-    shops.catch_up(shops.worker())
     shops.judge("refitted")
+    shops.sell(60)
+    shops.stream(worker)
+    shops.judge("and streamed on")
 
 
-def test_other_code_is_refused_on_both_sides(shops: Shops) -> None:
-    app = shops.app
-    worker = shops.worker(app)
-    worker.register()
-    worker.follow()
-    mart = shops.streamed.folder / "marts/daily.sql"
-    mart.write_text(mart.read_text().replace("min(amount) AS least", "min(amount + 1) AS least"))
-    shops.sell(10)
-    with pytest.raises(ConflictError, match="HR0410"):
+def test_changed_code_opens_an_epoch_beside_the_workers_who_then_stop(shops: Shops) -> None:
+    worker = shops.worker()
+    shops.sell(40)
+    shops.stream(worker)
+    for folder in (shops.streamed.folder, shops.batch.folder):
+        mart = folder / "marts/daily.sql"
+        mart.write_text(mart.read_text().replace("min(amount) AS least", "min(amount + 1) AS least"))
+    with shop.following(worker):
         shops.app.run(Quiet())
-    shops.app.run(Quiet(), take_over=True)
+    shops.judge()
     with pytest.raises(ConflictError, match="HR0410"):
         worker.follow()
-
-
-def test_a_table_that_is_new_waits_for_an_epoch_of_its_own(shops: Shops) -> None:
-    """The ranges that were counted without it have no rows of it."""
-    worker = shops.worker()
-    worker.register()
-    shops.sell(60)
+    assert shop.pointer(shops.app).workers == ()
+    shops.sell(30)
     shops.catch_up(shops.worker())
+    shops.judge("a worker with the new code goes on")
+
+
+def test_what_the_stream_has_counted_a_run_counts_ahead_before_its_epoch_opens(shops: Shops) -> None:
+    """Records that landed after the run had begun: the batch of the new epoch lacks them, its speed rows do not."""
+    worker = shops.worker()
+    worker.follow()
+    shops.app.run(Quiet())
+    batch = shops.app.batch(Quiet())
+
+    def meanwhile() -> AtOnce:
+        shops.sell(80)
+        shops.stream(worker)
+        shops.judge("streamed while the run computes")
+        held.enter_context(shop.following(worker))
+        return AtOnce()
+
+    batch.writer = meanwhile
+    app = shops.app
+    before = app.reader.generation(shop.pointer(app).generation)
+    with ExitStack() as held:
+        generation = batch.run(refit=True).generation
+    shops.judge("no answer has gone back")
+    now = app.reader.generation(generation or 0)
+    assert (now.epoch, now.cut) == (generation, before.cut)
+    assert reached(app.store, epochs.progress_name(now.epoch, "visits"))[0] == before.cut["visits"] + 40
+    shops.sell(20)
+    shops.stream(worker)
+    shops.judge("the worker goes on there")
+
+
+def test_a_table_that_is_new_gets_an_epoch_of_its_own(shops: Shops) -> None:
+    """The ranges that were counted without it have no rows of it."""
     query = "SELECT day, revenue FROM daily WHERE shop = $shop AND customers > 1 ORDER BY day DESC, shop"
+    worker = shops.worker()
+    shops.sell(60)
+    shops.stream(worker)
     shops.streamed.write("queries/another.sql", query)
     shops.batch.write("queries/another.sql", query)
-    with pytest.raises(ConflictError, match="HR0410"):
+    with shop.following(worker):
         shops.app.run(Quiet())
-    shops.app.run(Quiet(), take_over=True)
     shops.judge()
     shops.sell(20)
     shops.catch_up(shops.worker())
     shops.judge("streamed again")
+
+
+def test_a_run_does_not_wait_for_ever_for_a_worker_that_is_dead(shops: Shops) -> None:
+    worker = shops.worker()
+    worker.follow()
+    shops.sell(10)
+    batch = shops.app.batch(Quiet())
+    batch.patience = 2
+    with pytest.raises(ConflictError, match=f"HR0413.*{worker.name}"):
+        batch.run(refit=True)
+    assert not shop.pointer(shops.app).holds, "whoever lives may go on"
+    assert shops.app.run(Quiet(), refit=True, take_over=True).generation is not None
+    shops.batch.run(refit=True)
+    shops.judge()
+
+
+def test_a_worker_abandons_a_run_that_holds_it_and_never_ends(shops: Shops) -> None:
+    worker = shops.worker()
+    worker.patience = 1
+    worker.follow()
+    shops.sell(30)
+    store = shops.app.store
+    change_pointer(store, pointers.begin)
+    change_pointer(store, lambda p: pointers.hold(p, p.highest))
+    assert not worker.follow()
+    assert shop.pointer(shops.app).workers == ()
+    shops.catch_up(worker)
+    shops.judge("as if that run had been killed")
+
+
+def test_a_run_that_was_killed_keeps_nobody_waiting_after_the_next(shops: Shops) -> None:
+    shops.app.run(Quiet())
+    change_pointer(shops.app.store, pointers.begin)
+    worker = shops.worker()
+    assert not worker.follow()
+    assert shops.app.run(Quiet()).generation is None, "there was nothing to do"
+    assert worker.follow()
 
 
 STEPS: dict[str, Callable[[Shops, random.Random], None]] = {
@@ -520,9 +597,6 @@ def test_no_epoch_begins_below_rows_that_a_failed_worker_left(shops: Shops) -> N
     said = {lane: reached(app.store, epochs.attempted_name(epoch, lane))[0] for lane in ("sales", "visits")}
     assert shop.pointer(app).workers == ()
     assert any(said.values())
-    batch = app.batch(Quiet())
-    pointer, current = shop.pointer(app), app.reader.generation(shop.pointer(app).generation)
-    assert batch.is_behind(pointer, current, dict.fromkeys(said, 0))
-    assert not batch.is_behind(pointer, current, said)
+    assert app.batch(Quiet()).streamed_to(epoch) == said
     shops.app.run(Quiet())
     shops.judge()

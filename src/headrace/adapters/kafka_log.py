@@ -339,7 +339,7 @@ class KafkaFeed:
 
     @property
     def is_caught_up(self) -> bool:
-        return bool(self._lanes) and self._ended.issuperset(self._lanes)
+        return self._ended.issuperset(self._lanes)
 
     def poll(self, wait: float) -> Sequence[Arrival]:
         with _translated("reading the log"):
@@ -374,7 +374,7 @@ class KafkaFeed:
         ]  # fmt: skip
 
     def commit(self, lane: str, offset: int) -> None:
-        for (topic, partition), name in self._lanes.items():
+        for (topic, partition), name in list(self._lanes.items()):
             if name == lane:
                 # For others to see: a worker starts at its own checkpoint.
                 with contextlib.suppress(KafkaException):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from headrace.ports import Store
 from headrace.seam import epoch as epochs
 from headrace.seam import generation as generations
@@ -24,6 +26,15 @@ def made_pointer(store: Store) -> Pointer:
     if store.control(POINTER) is None:
         store.compare_and_set(POINTER, None, pointers.FIRST.text())
     return pointer_of(store)
+
+
+def change_pointer(store: Store, change: Callable[[Pointer], Pointer]) -> Pointer:
+    """Moves the pointer to what ``change`` makes of it, however often others move it meanwhile; raises what that does."""
+    while True:
+        old = made_pointer(store)
+        new = change(old)
+        if new == old or store.compare_and_set(POINTER, old.text(), new.text()):
+            return new
 
 
 def generation_of(store: Store, number: int) -> Generation:

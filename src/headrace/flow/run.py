@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from headrace.errors import ConflictError, HeadraceError
 from headrace.flow import manifest
 from headrace.flow.aggregate import Aggregated, aggregate, replace_windows
-from headrace.flow.control import POINTER, epoch_of, generation_of, made_pointer, reached
+from headrace.flow.control import POINTER, change_pointer, epoch_of, generation_of, made_pointer, pointer_of, reached
 from headrace.flow.land import copy, land, recover
 from headrace.flow.lanes import ends, lanes_of
 from headrace.flow.lanes import streamed as stream_lanes
@@ -20,7 +20,8 @@ from headrace.flow.publish import publish
 from headrace.flow.refine import CONTRACT, refine, voids_of
 from headrace.flow.relations import Relations
 from headrace.flow.status import record
-from headrace.flow.stream import code_of, streamed_sources
+from headrace.flow.stream import Worker, code_of, streamed_sources
+from headrace.flow.worker import Steps
 from headrace.flow.writing import AtOnce, Writer
 from headrace.model.mart import Mart
 from headrace.model.project import LoadedProject
@@ -58,6 +59,8 @@ class Batch:
     """What it does besides what is new."""
     writer: Callable[[], Writer] = AtOnce
     """Who writes marts and rows, all before the pointer moves."""
+    patience: int = 600
+    """How often it looks whether all workers have given way, before it does not wait any longer: half a minute."""
     wrote: bool = False
     """Whether the run that is going on may have rows in the store."""
 
@@ -116,60 +119,85 @@ class Batch:
         if take_over and pointer.workers:
             pointer = self.move(pointer, pointers.take_over(pointer))
         current = generation_of(self.store, pointer.generation)
-        # Before the first publication there is nothing to stream into: who is registered there came back by a rollback.
-        streamed = epoch_of(self.store, current.epoch) if pointer.workers and current.number else None
-        if streamed is not None and (refit or streamed.code != code_of(self.project)):
-            raise ConflictError(
-                "HR0410", "a stream counts with other code", help="stop it, or: headrace run --take-over"
-            )
-        facts = [source for source in self.project.sources.values() if source.role == "fact"]
-        replaced = streamed is not None and (self.mending.opens or streamed.voids != self.voids(facts))
-        if replaced:
-            # The batch leaves out what was replaced since the epoch began, and the workers do not: they take what replaced
-            # it for duplicates. So it has to be another epoch, to which they go as soon as the pointer names it. Until then
-            # answers may lack what they had counted beyond the cut, which is less bad than counting what is replaced.
-            streamed = None
+        # While workers count as this run does, it cuts between two of their ranges and stays in their epoch (Batch run, 2).
+        stays = bool(pointer.workers) and not refit and self.counts_alike(current)
+        streamed = epoch_of(self.store, current.epoch) if stays else None
         versions = dict(streamed.references) if streamed is not None else self.references()
-        silver = self.silver(current, streamed, versions)
-        if streamed is None and not replaced and self.is_behind(pointer, current, silver[0]):
-            # A stream that was stopped, or is dead, has counted what is not here yet: answers must not go back.
-            streamed = epoch_of(self.store, current.epoch)
-            if refit or streamed.code != code_of(self.project):
-                raise ConflictError("HR0410", "a stream with other code has counted more than has landed", help="headrace run")  # fmt: skip
-            versions = dict(streamed.references)
-            silver = self.silver(current, streamed, versions)
-        relations = Relations(self.project, self.lake, self.engine, *silver)
+        relations = Relations(self.project, self.lake, self.engine, *self.silver(current, streamed, versions))
         tables = serving_tables(self.project)
         if not full and not refit and self.mending == NOTHING and self.is_current(current, relations, tables):
+            if pointer.next is not None:
+                # One that was killed, and workers may wait for it.
+                self.move(pointer, pointers.give_up(pointer, pointer.next, wrote=True))
             return
-        # While workers count, the batch cuts between two of their ranges and stays in their epoch (Batch run, 2).
-        pointer = self.move(pointer, pointers.begin(pointer, opens=streamed is None))
+        pointer = self.move(pointer, pointers.begin(pointer, opens=not stays))
         self.wrote = False
         try:
-            if pointer.opens and not replaced and self.is_behind(pointer, current, relations.end):
-                raise ConflictError(
-                    "HR0404", "a stream came and counted more than this run has seen", help="headrace run"
-                )
-            self.build(run, pointer, current, relations, tables, versions, full=full, refit=refit)
+            self.build(run, pointer, current, relations, tables, versions, full=full, refit=refit, take_over=take_over)
         except BaseException:
             # Given up at once, so that rollback is possible where no row was written; a killed run, or one that cannot
             # even do this, is given up by the next one.
             with contextlib.suppress(HeadraceError):
-                given_up = pointers.give_up(pointer, pointer.highest, wrote=self.wrote)
-                self.store.compare_and_set(POINTER, pointer.text(), given_up.text())
+                change_pointer(self.store, lambda p: pointers.give_up(p, pointer.highest, wrote=self.wrote))
             raise
 
-    def is_behind(self, pointer: Pointer, current: Generation, end: Mapping[str, int]) -> bool:
-        """Whether the stream has counted, in the epoch that answers, what lies beyond the ``end`` of a lane. Where it has,
-        a new epoch that began there would count less than the answers that were given (Batch run, 2)."""
-        if current.epoch not in pointer.streamed:
+    def counts_alike(self, current: Generation) -> bool:
+        """Whether workers of the epoch that answers count what this run would: the same code, and nothing void since.
+        Before the first publication there is nothing to stream into: who is registered there came back by a rollback."""
+        if not current.number or self.mending.opens:
             return False
+        epoch = epoch_of(self.store, current.epoch)
+        facts = [source for source in self.project.sources.values() if source.role == "fact"]
+        return epoch.code == code_of(self.project) and epoch.voids == self.voids(facts)
+
+    def streamed_to(self, epoch: int) -> dict[str, int]:
+        """By lane, up to where the stream has counted in an epoch, or may have."""
         names = (epochs.progress_name, epochs.attempted_name)
-        return any(
-            reached(self.store, name(current.epoch, lane))[0] > end.get(lane, 0)
-            for lane in sorted(self.streamed_lanes())
-            for name in names
-        )
+        return {
+            lane: max(reached(self.store, name(epoch, lane))[0] for name in names) for lane in self.streamed_lanes()
+        }
+
+    def catch_up(self, pointer: Pointer, current: Generation, generation: Generation, *, take_over: bool) -> None:
+        """Counts ahead, in the epoch that is about to open, what the stream has counted in the one that answers, so that
+        no answer goes back when the pointer moves (Batch run, 4). Workers are held for the last bit of it.
+
+        Raises ConflictError HR0413 where one of them does not answer, or where the log does not have that any more.
+        """
+        number = generation.number
+        if current.epoch not in pointer.streamed:
+            return
+        if not pointer.workers and all(
+            offset <= generation.cut.get(lane, 0) for lane, offset in self.streamed_to(current.epoch).items()
+        ):
+            return
+        host = self.host(f"run {number}")
+        try:
+            change_pointer(self.store, lambda p: pointers.count_ahead(p, number))
+            host.enter(epoch_of(self.store, number), generation)
+            host.catch_up(self.streamed_to(current.epoch))
+            change_pointer(self.store, lambda p: pointers.hold(p, number))
+            self.await_workers()
+            if not host.catch_up(self.streamed_to(current.epoch)) and not take_over:
+                raise ConflictError(
+                    "HR0413", "the log does not have what the stream has counted", help="headrace run --take-over"
+                )
+        finally:
+            host.leave()
+
+    def host(self, name: str) -> Steps:
+        """A worker of this run's own."""
+        return Worker(self.project, self.log, self.lake, self.engine, self.store, self.observer, name)
+
+    def await_workers(self) -> None:
+        for _ in range(self.patience):
+            if not pointer_of(self.store).workers:
+                return
+            self.pause()
+        silent = ", ".join(pointer_of(self.store).workers)
+        raise ConflictError("HR0413", f"no answer from {silent}", help="if they are dead: headrace run --take-over")
+
+    def pause(self) -> None:
+        time.sleep(0.05)
 
     def streamed_lanes(self) -> set[str]:
         """The lanes that stream workers count."""
@@ -187,13 +215,18 @@ class Batch:
         *,
         full: bool,
         refit: bool,
+        take_over: bool,
     ) -> None:
         """Computes and writes the generation that the pointer calls next, then moves the pointer to it. ``references``
         are the versions of their silver that the relations read."""
         number = pointer.highest
-        with self.writer() as writer:
+        writer = self.writer()
+        try:
             marts, states = self.fill(run, number, current, relations, tables, writer, full=full, refit=refit)
             as_of, late = self.as_of(relations, current), self.late(relations, current)
+            writer.settle()
+        finally:
+            writer.close()
         epoch = self.open_epoch(number, relations, references) if pointer.opens else current.epoch
         pins = {name: self.project.marts[name].hash for name in self.project.pins}
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
@@ -210,7 +243,9 @@ class Batch:
             late,
         )
         self.store.set_control(generations.control_name(number), generation.text())
-        pointer = self.move(pointer, pointers.publish(pointer, number))
+        if pointer.opens:
+            self.catch_up(pointer, current, generation, take_over=take_over)
+        pointer = change_pointer(self.store, lambda p: pointers.publish(p, number))
         run.generation = number
         self.sweep(pointer, current, tables)
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from headrace.flow.control import reached
 from headrace.flow.lanes import lanes_of
 from headrace.flow.refine import kept
 from headrace.flow.relations import VERDICTS, Relations, fact_sources
 from headrace.flow.worker import Lane, Row, Steps
+from headrace.flow.writing import AtOnce, Writer
 from headrace.model.mart import Mart
 from headrace.model.project import LoadedProject
 from headrace.model.serving import ServingTable
 from headrace.model.source import Source, source_of
 from headrace.ports import Arrival, Engine, Feed, Lake, Log, Observer, Store
-from headrace.seam.epoch import Epoch
+from headrace.seam.epoch import Epoch, progress_name
 from headrace.seam.generation import EMPTY, Generation, instant
 from headrace.sql.gold import merged_sql, parts_columns, rollup_sql
 from headrace.sql.judge import bronze_columns, judge_sql, literal, repeats_sql, silver_columns
@@ -66,8 +69,10 @@ class Worker(Steps):
     store: Store
     observer: Observer
     name: str
+    writer: Writer = field(default_factory=AtOnce)
     epoch: Epoch | None = None
     generation: Generation = EMPTY
+    patience: int = 300
     feed: Feed | None = None
     lanes: dict[str, Lane] = field(default_factory=dict)
     arrived: dict[str, Arrival] = field(default_factory=dict)
@@ -80,23 +85,36 @@ class Worker(Steps):
 
     @property
     def is_caught_up(self) -> bool:
-        return self.feed is not None and self.feed.is_caught_up
+        """Of lanes that are another's, or nobody's while one that was killed is not missed yet, the store knows."""
+        assert self.epoch is not None
+        if self.feed is None or not self.feed.is_caught_up:
+            return False
+        number, cut, mine = self.epoch.number, self.generation.cut, set(self.feed.lanes)
+        return all(
+            lane in mine or max(reached(self.store, progress_name(number, lane))[0], cut.get(lane, 0)) >= end
+            for source in self.marts
+            for lane, (_, end) in self.log.lanes(self.project.sources[source]).items()
+        )
+
+    def wait(self, tries: int) -> None:
+        if tries == 1:
+            self.observer.alarm("waiting for a run that opens an epoch; if it was killed: headrace run")
+        time.sleep(0.2)
 
     def leave(self) -> None:
+        self.writer.close()
         if self.feed is not None:
             self.feed.close()
         Steps.leave(self)
 
     # An epoch
 
-    def follow(self) -> None:
-        before = self.epoch
-        Steps.follow(self)
-        if self.epoch is not None and self.epoch is not before:
-            if self.feed is not None:
-                self.feed.close()
-            group = f"headrace.{self.project.name}.{self.epoch.number}"
-            self.feed = self.log.feed(group, [self.project.sources[name] for name in self.marts], self.begin)
+    def enter(self, epoch: Epoch, generation: Generation) -> None:
+        Steps.enter(self, epoch, generation)
+        if self.feed is not None:
+            self.feed.close()
+        group = f"headrace.{self.project.name}.{epoch.number}"
+        self.feed = self.log.feed(group, [self.project.sources[name] for name in self.marts], self.begin)
 
     def prepare(self, epoch: Epoch) -> list[str]:
         """Makes the epoch's relations readable; which lanes are counted here the feed will say."""
@@ -168,10 +186,13 @@ class Worker(Steps):
                 counted += new
                 lane = self.lanes[name]
                 if lane.position == lane.start:
-                    self.feed.commit(name, lane.position)
                     oldest = lane.position - self.project.sources[source_of(name)].horizon
                     self.engine.keep(_ids(name), f"SELECT * FROM {_ids(name)} WHERE _offset >= {oldest}")
         return counted
+
+    def checkpointed(self, lane: str, offset: int) -> None:
+        if self.feed is not None:
+            self.feed.commit(lane, offset)
 
     def ready(self, lane: Lane) -> int:
         return min(self.arrived[lane.name].end, lane.position + MICRO_BATCH)

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from headrace.errors import ConflictError
-from headrace.flow.control import POINTER, epoch_of, generation_of, made_pointer, pointer_of, reached
+from headrace.flow.control import change_pointer, epoch_of, generation_of, made_pointer, reached
+from headrace.flow.writing import Writer
 from headrace.model.serving import ServingTable
 from headrace.ports import Store
 from headrace.seam import epoch as epochs
@@ -30,7 +31,7 @@ class Lane:
     start: int
     position: int
     acknowledged: int
-    """Up to here an earlier worker had written everything: what is counted again need not be written again."""
+    """Up to here everything is written, by whomever: what is counted again need not be written again."""
     as_of: str = ""
     attempted: int = 0
     """Up to here rows may have been written, acknowledged or not."""
@@ -44,6 +45,9 @@ class Steps(ABC):
     epoch: Epoch | None
     generation: Generation
     lanes: dict[str, Lane]
+    writer: Writer
+    patience: int
+    """How often it waits for a run that holds it, before it abandons that run."""
 
     @abstractmethod
     def code(self) -> str:
@@ -78,22 +82,34 @@ class Steps(ABC):
     def is_caught_up(self) -> bool:
         """Whether all there is of its lanes is counted."""
 
+    @abstractmethod
+    def wait(self, tries: int) -> None:
+        """Waits a moment, for the ``tries``-th time, for a run that opens an epoch."""
+
+    @abstractmethod
+    def checkpointed(self, lane: str, offset: int) -> None:
+        """Is told that a checkpoint has risen, perhaps by the writer's thread."""
+
     def run(self, arrivals: Callable[[], object], *, until_caught_up: bool, stopped: Callable[[], bool], pause: float = 0.2) -> int:  # fmt: skip
         """Counts what is there and what comes, until ``stopped``; gives the number of records that were counted.
 
-        ``arrivals`` lands what has arrived. Raises ConflictError HR0410 where the epoch belongs to other code, and
-        HR0409 where a run is opening an epoch just now.
+        ``arrivals`` lands what has arrived. While a run opens an epoch, it waits. Raises ConflictError HR0410 where the
+        epoch belongs to other code.
         """
-        counted = 0
-        self.register()
+        counted, waited = 0, 0
         try:
             while not stopped():
                 arrivals()
-                self.follow()
+                if not self.follow(waited):
+                    waited += 1
+                    self.wait(waited)
+                    continue
+                waited = 0
                 new = self.step(0.0 if until_caught_up else pause)
                 counted += new
                 if until_caught_up and not new and self.is_caught_up:
                     break
+            self.writer.settle()
         finally:
             self.leave()
         return counted
@@ -101,44 +117,67 @@ class Steps(ABC):
     def leave(self) -> None:
         """Deregisters. Rows that were not acknowledged may have been read all the same: how far they reach is said
         first, so that no run opens an epoch below it. Where not even that can be said, the worker stays registered."""
+        self.writer.close()
         for lane in self.lanes.values():
-            if self.epoch is not None and lane.attempted > lane.position:
+            if self.epoch is not None and lane.attempted > lane.acknowledged:
                 self.store.raise_control(epochs.attempted_name(self.epoch.number, lane.name), lane.attempted)
-        self.move(lambda pointer: pointers.deregister(pointer, self.name))
+        change_pointer(self.store, lambda pointer: pointers.deregister(pointer, self.name))
 
     # The pointer
 
-    def move(self, change: Callable[[Pointer], Pointer]) -> None:
-        while True:
-            old = made_pointer(self.store)
-            new = change(old)
-            if new == old or self.store.compare_and_set(POINTER, old.text(), new.text()):
-                return
+    def follow(self, waited: int = 0) -> bool:
+        """Goes where the pointer's epoch is (Worker, 1). False while a run that opens an epoch has it wait: one that
+        counts goes on until it is held, one that does not yet count cannot begin."""
+        pointer = made_pointer(self.store)
+        if pointer.holds:
+            self.give_way(pointer, waited)
+            return False
+        generation, epoch = self.generation, self.epoch
+        if epoch is None or generation.number != pointer.generation:
+            generation = generation_of(self.store, pointer.generation)
+            if epoch is None or epoch.number != generation.epoch:
+                epoch = epoch_of(self.store, generation.epoch)
+                if epoch.code != self.code():
+                    raise ConflictError(
+                        "HR0410", "what is published was computed by other code than this worker's", help="headrace run"
+                    )
+        if self.name not in pointer.workers or epoch.number not in pointer.streamed:
+            try:
+                # Also one that a run took for dead, where that run then came to nothing.
+                change_pointer(self.store, lambda p: pointers.register(p, self.name, epoch.number))
+            except ConflictError:
+                return False  # a run is opening an epoch
+        if epoch is not self.epoch:
+            self.enter(epoch, generation)
+        self.generation = generation
+        return True
 
-    def register(self) -> None:
-        self.move(
-            lambda pointer: pointers.register(pointer, self.name, generation_of(self.store, pointer.generation).epoch)
-        )
+    def give_way(self, pointer: Pointer, waited: int) -> None:
+        """Deregisters between two micro-batches, so that a run can move the pointer knowing how far all have counted. A
+        run that does not end is abandoned: it can then no more move the pointer than one that was killed."""
+        self.writer.settle()
+        if self.name in pointer.workers:
+            change_pointer(self.store, lambda p: pointers.deregister(p, self.name))
+        if waited >= self.patience:
+            change_pointer(self.store, lambda p: pointers.give_up(p, pointer.highest, wrote=True) if p.holds else p)
 
-    def follow(self) -> None:
-        """Goes where the pointer's epoch is, to its checkpoints, else to its origins (Worker, 1 and 2)."""
-        pointer = pointer_of(self.store)
-        if self.epoch is not None and pointer.generation == self.generation.number:
-            if self.name not in pointer.workers and not pointer.opens:
-                self.register()  # it was taken for dead by a run that then came to nothing
-            return
-        self.generation = generation_of(self.store, pointer.generation)
-        if self.epoch is not None and self.epoch.number == self.generation.epoch:
-            return
-        epoch = epoch_of(self.store, self.generation.epoch)
-        if epoch.code != self.code():
-            raise ConflictError(
-                "HR0410", "what is published was computed by other code than this worker's", help="headrace run"
-            )
-        self.epoch = epoch
-        if epoch.number not in pointer.streamed or self.name not in pointer.workers:
-            self.move(lambda p: pointers.register(p, self.name, epoch.number))
+    def enter(self, epoch: Epoch, generation: Generation) -> None:
+        """Begins to count in an epoch, at its checkpoints, else at its origins (Worker, 2)."""
+        self.writer.settle()
+        self.epoch, self.generation = epoch, generation
         self.lanes = {name: self.take(name) for name in self.prepare(epoch)}
+
+    def catch_up(self, offsets: Mapping[str, int]) -> bool:
+        """Counts until all records before these offsets are counted, and acknowledged; False where there are no more."""
+        assert self.epoch is not None
+        cut, number = self.generation.cut, self.epoch.number
+        while True:
+            self.writer.settle()
+            reach = {lane: reached(self.store, epochs.progress_name(number, lane))[0] for lane in offsets}
+            if all(max(cut.get(lane, 0), reach[lane]) >= offset for lane, offset in offsets.items()):
+                return True
+            if not self.step(0.1) and self.is_caught_up:
+                return False
 
     # A lane
 
@@ -146,6 +185,7 @@ class Steps(ABC):
         """A lane at its checkpoint, or its origin: whoever takes it begins the open range anew. One that is new begins
         at the first offset that is ``retained``, in the middle of a range perhaps."""
         assert self.epoch is not None
+        self.writer.settle()
         checkpoint, _ = reached(self.store, epochs.checkpoint_name(self.epoch.number, lane))
         written, as_of = reached(self.store, epochs.progress_name(self.epoch.number, lane))
         origin = self.epoch.origin(lane)
@@ -161,14 +201,27 @@ class Steps(ABC):
         if end <= lane.position:
             return 0
         self.count(lane, end)
+        number, name, start, as_of = self.epoch.number, lane.name, lane.start, lane.as_of
+        count, lane.position = end - lane.position, end
+        whole = end == start + self.epoch.size
         if end > lane.acknowledged:
             lane.attempted = end
-            for table, rows in self.touched(lane):
-                self.store.put_speed(table, self.epoch.number, lane.name, lane.start, end, rows)
-            self.store.raise_control(epochs.progress_name(self.epoch.number, lane.name), end, lane.as_of)
-        count, lane.position = end - lane.position, end
-        if end == lane.start + self.epoch.size:
-            self.store.raise_control(epochs.checkpoint_name(self.epoch.number, lane.name), end)
+            touched = list(self.touched(lane))
+
+            def write() -> None:
+                for table, rows in touched:
+                    self.store.put_speed(table, number, name, start, end, rows)
+                self.store.raise_control(epochs.progress_name(number, name), end, as_of)
+                lane.acknowledged = end
+
+            self.writer(write)
+        if whole:
+
+            def rise() -> None:
+                self.store.raise_control(epochs.checkpoint_name(number, name), end)
+                self.checkpointed(name, end)
+
+            self.writer(rise)
             lane.start = end
-            self.open_range(lane.name)
+            self.open_range(name)
         return count

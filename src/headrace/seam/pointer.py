@@ -14,7 +14,7 @@ class Pointer:
     """What readers and writers agree on.
 
     ``generation`` is the one that answers; ``predecessor`` the one a rollback returns to; ``next`` a run that is going
-    on, which ``opens`` an epoch or does not; ``abandoned`` generations that were given up and may have left rows;
+    on, which ``opens`` an epoch or does not, and which ``holds`` the workers while it moves the pointer; ``abandoned`` generations that were given up and may have left rows;
     ``highest`` the last number given out; ``workers`` the stream workers that are registered, and ``streamed`` the
     epochs that may have speed rows.
     """
@@ -25,6 +25,7 @@ class Pointer:
     abandoned: tuple[int, ...] = ()
     highest: int = 0
     opens: bool = False
+    holds: bool = False
     workers: tuple[str, ...] = ()
     streamed: tuple[int, ...] = ()
 
@@ -47,7 +48,7 @@ def begin(pointer: Pointer, *, opens: bool = True) -> Pointer:
     """Takes a new number, never used before, and abandons an unfinished run (Batch run, 1)."""
     if pointer.next is not None:
         pointer = give_up(pointer, pointer.next, wrote=True)
-    return replace(pointer, next=pointer.highest + 1, highest=pointer.highest + 1, opens=opens)
+    return replace(pointer, next=pointer.highest + 1, highest=pointer.highest + 1, opens=opens, holds=False)
 
 
 def register(pointer: Pointer, worker: str, epoch: int) -> Pointer:
@@ -56,6 +57,18 @@ def register(pointer: Pointer, worker: str, epoch: int) -> Pointer:
         raise ConflictError("HR0409", "a run is about to open an epoch", help="wait until it has ended")
     workers = tuple(sorted({*pointer.workers, worker}))
     return replace(pointer, workers=workers, streamed=tuple(sorted({*pointer.streamed, epoch})))
+
+
+def count_ahead(pointer: Pointer, generation: int) -> Pointer:
+    """A run is about to write speed rows of the epoch that it opens; raises ConflictError HR0404 where another took over."""
+    _going_on(pointer, generation)
+    return replace(pointer, streamed=tuple(sorted({*pointer.streamed, generation})))
+
+
+def hold(pointer: Pointer, generation: int) -> Pointer:
+    """Asks all workers to deregister between two micro-batches, until the run has ended (Batch run, 4)."""
+    _going_on(pointer, generation)
+    return replace(pointer, holds=True)
 
 
 def deregister(pointer: Pointer, worker: str) -> Pointer:
@@ -75,9 +88,8 @@ def forget(pointer: Pointer, epochs: Collection[int]) -> Pointer:
 
 def publish(pointer: Pointer, generation: int) -> Pointer:
     """Moves to ``generation``; raises ConflictError where another run took over (Batch run, 4)."""
-    if pointer.next != generation:
-        raise ConflictError("HR0404", f"generation {generation} was abandoned by another run", help="headrace run")
-    return replace(pointer, generation=generation, predecessor=pointer.generation, next=None, opens=False)
+    _going_on(pointer, generation)
+    return replace(pointer, generation=generation, predecessor=pointer.generation, next=None, opens=False, holds=False)
 
 
 def give_up(pointer: Pointer, generation: int, *, wrote: bool) -> Pointer:
@@ -90,8 +102,10 @@ def give_up(pointer: Pointer, generation: int, *, wrote: bool) -> Pointer:
     if pointer.next != generation:
         return pointer
     if not wrote:
-        return replace(pointer, next=None, opens=False)
-    return replace(pointer, next=None, opens=False, predecessor=None, abandoned=(*pointer.abandoned, generation))
+        return replace(pointer, next=None, opens=False, holds=False)
+    return replace(
+        pointer, next=None, opens=False, holds=False, predecessor=None, abandoned=(*pointer.abandoned, generation)
+    )
 
 
 def roll_back(pointer: Pointer) -> Pointer:
@@ -107,3 +121,8 @@ def roll_back(pointer: Pointer) -> Pointer:
 def still_valid(seen: int, now: Pointer) -> bool:
     """The reader's second look: rows read at generation ``seen`` are whole (Reader, 3)."""
     return now.generation == seen or (now.predecessor == seen and now.next is None and seen not in now.abandoned)
+
+
+def _going_on(pointer: Pointer, generation: int) -> None:
+    if pointer.next != generation:
+        raise ConflictError("HR0404", f"generation {generation} was abandoned by another run", help="headrace run")

@@ -9,8 +9,9 @@ of them. One schedule is one seed. A record is one hexadecimal digit of a sum, s
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +24,7 @@ from headrace.flow.rollback import rollback
 from headrace.flow.run import Batch
 from headrace.flow.stream import code_of
 from headrace.flow.worker import Lane, Steps
-from headrace.flow.writing import Writer
+from headrace.flow.writing import Write, Writer
 from headrace.model.project import LoadedProject
 from headrace.model.run import Run
 from headrace.model.serving import ServingTable
@@ -119,10 +120,40 @@ def rows_of(table: ServingTable, parts: dict[str, list[int]], only: Iterable[str
     return [(shop, revenue, receipts, receipts) for shop, (revenue, receipts) in found]
 
 
-class SimulatedWorker(Steps):
-    """A worker for the lanes that it believes are its own."""
+class LateWriter:
+    """Writes up to two writes late, or when it has to settle, and nothing after what failed."""
 
-    def __init__(self, schedule: Schedule, name: str) -> None:
+    goes_on = False
+
+    def __init__(self, rnd: random.Random) -> None:
+        self.rnd = rnd
+        self.pending: deque[Write] = deque()
+        self.failed = False
+
+    def __call__(self, write: Write) -> None:
+        self.pending.append(write)
+        self._write_until(self.rnd.choice([0, 0, 1, 2]))
+
+    def settle(self) -> None:
+        self._write_until(0)
+
+    def close(self) -> None:
+        with suppress(OutsideError):
+            self.settle()
+
+    def _write_until(self, left: int) -> None:
+        while len(self.pending) > left and not self.failed:
+            try:
+                self.pending.popleft()()
+            except BaseException:
+                self.failed = not self.goes_on
+                raise
+
+
+class SimulatedWorker(Steps):
+    """A worker for the lanes that it believes are its own; without a name's owner, as a run's own one, for all."""
+
+    def __init__(self, schedule: Schedule, name: str, *, hosted: bool = False) -> None:
         self.schedule = schedule
         self.store = schedule.store
         self.name = name
@@ -134,19 +165,25 @@ class SimulatedWorker(Steps):
         """Where it took up each lane."""
         self.changed: set[str] = set()
         self.deaf = self.stopping = False
+        self.hosted = hosted
+        self.mine: set[str] = set()
+        self.writer = LateWriter(schedule.rnd)
+        self.patience = schedule.rnd.choice([2, 20, 200])
 
     def work(self) -> None:
         if self.schedule.reader().pointer().generation:
             self.run(self.rebalance, until_caught_up=False, stopped=lambda: self.stopping, pause=0)
 
+    def owned(self) -> list[str]:
+        return list(self.schedule.log.records) if self.hosted else self.schedule.lanes_of(self.name)
+
     def rebalance(self) -> None:
         point()
         if self.epoch is None or self.deaf:
             return
-        mine = self.schedule.lanes_of(self.name)
-        self.lanes = {name: lane for name, lane in self.lanes.items() if name in mine}
-        for name in mine:
-            if name not in self.lanes:
+        before, self.mine = self.mine, set(self.owned())
+        for name in self.owned():
+            if name not in before:
                 self.lanes[name] = self.take(name)
 
     def code(self) -> str:
@@ -154,10 +191,23 @@ class SimulatedWorker(Steps):
 
     def prepare(self, epoch: Epoch) -> list[str]:
         self.schedule.counts["epochs followed"] += 1
-        return list(self.lanes) if self.deaf and self.lanes else self.schedule.lanes_of(self.name)
+        if not self.deaf:
+            self.mine = set(self.owned())
+        return sorted(self.mine)
+
+    def wait(self, tries: int) -> None:
+        self.schedule.counts["worker waits"] += 1
+        point()
+
+    def checkpointed(self, lane: str, offset: int) -> None: ...
 
     def step(self, wait: float = 0.0) -> int:
-        return sum(self.advance(lane) for lane in list(self.lanes.values()))
+        if self.hosted:
+            self.rebalance()
+        counted = sum(self.advance(lane) for name, lane in list(self.lanes.items()) if name in self.mine)
+        if not counted:
+            self.writer.settle()  # whoever writes does not wait for more
+        return counted
 
     @property
     def is_caught_up(self) -> bool:
@@ -198,6 +248,13 @@ class SimulatedBatch(Batch):
     """A run whose marts and slots are kept by the schedule instead of the lake."""
 
     schedule: Schedule
+
+    def host(self, name: str) -> SimulatedWorker:
+        self.schedule.counts["caught up"] += 1
+        return SimulatedWorker(self.schedule, name.replace("run ", "w"), hosted=True)
+
+    def pause(self) -> None:
+        point()
 
     def fill(self, run: Run, number: int, current: Generation, relations: Relations, tables: list[ServingTable],
              writer: Writer, *, full: bool, refit: bool) -> tuple[dict[str, MartState], dict[str, TableState]]:  # fmt: skip
@@ -427,17 +484,17 @@ class Schedule:
     def start_run(self) -> None:
         if len(self.runs) >= self.rnd.choice([1, 1, 1, 2]):
             return
-        take_over = self.rnd.random() < 0.25
+        take_over, refit = self.rnd.random() < 0.25, self.rnd.random() < 0.2
         name = f"run{next(self.names)}"
 
         def work() -> None:
             self.land()
             point()
-            self.batch().generate(Run(""), full=False, refit=False, take_over=take_over)
+            self.batch().generate(Run(""), full=False, refit=refit, take_over=take_over)
 
         if take_over:
             self.taking_over.add(name)
-        self.say(f"{name} starts{', to take over' if take_over else ''}")
+        self.say(f"{name} starts{', to take over' if take_over else ''}{', to open an epoch' if refit else ''}")
         self.runs.append(Actor(name, work))
 
     def batch(self) -> SimulatedBatch:
@@ -445,7 +502,7 @@ class Schedule:
             self.project, cast("Inbox", None), cast("ports.Log", None), cast("Lake", _Lake(self.log)), cast("Engine", _Engine()), self.store,
             self.observer, self.size,
         )  # fmt: skip
-        batch.schedule = self
+        batch.schedule, batch.patience = self, self.rnd.choice([5, 50, 200])
         return batch
 
     def stop_run(self) -> None:
@@ -718,8 +775,8 @@ class Schedule:
                     actor.step()
                 if actor.done or self.is_caught_up():
                     break
-            if not actor.done:
-                self.ask_all()
+            if not actor.done and worker.name in self.reader().pointer().workers:
+                self.ask_all()  # else it waits for a run that was killed
         for worker, actor in self.workers.values():
             worker.stopping = True
             actor.finish()

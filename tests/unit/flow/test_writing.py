@@ -3,50 +3,68 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
 from headrace.errors import OutsideError
 from headrace.flow.writing import AtOnce, Behind, Writer
 
+WRITERS = [AtOnce, Behind, lambda: Behind(1)]
 
-@pytest.mark.parametrize("writer", [AtOnce, Behind])
-def test_what_is_written_is_there_in_order_when_it_is_left(writer: type[Writer]) -> None:
-    seen: list[int] = []
-    with writer() as write:
-        for i in range(50):
-            write(lambda i=i: seen.append(i))  # type: ignore[misc]
+
+def full() -> None:
+    raise OutsideError("HR0406", "no space left")
+
+
+@pytest.mark.parametrize("make", WRITERS)
+def test_what_is_written_is_there_in_order_when_it_has_settled(make: Callable[[], Writer]) -> None:
+    writer, seen = make(), list[int]()
+    for i in range(50):
+        writer(lambda i=i: seen.append(i))  # type: ignore[misc]
+    writer.settle()
     assert seen == list(range(50))
+    writer.close()
 
 
-@pytest.mark.parametrize("writer", [AtOnce, Behind])
-def test_nothing_is_written_after_what_failed(writer: type[Writer]) -> None:
-    seen: list[int] = []
+@pytest.mark.parametrize("make", WRITERS)
+def test_nothing_is_written_after_what_failed(make: Callable[[], Writer]) -> None:
+    writer, seen = make(), list[int]()
 
-    def full() -> None:
-        raise OutsideError("HR0406", "no space left")
+    def whole_story() -> None:
+        writer(full)
+        writer(lambda: seen.append(1))
+        writer(lambda: seen.append(2))
+        writer.settle()
 
-    with pytest.raises(OutsideError, match="no space left"), writer() as write:  # noqa: PT012 - whichever of them raises
-        write(full)
-        write(lambda: seen.append(1))
-        write(lambda: seen.append(2))
+    with pytest.raises(OutsideError, match="no space left"):
+        whole_story()
+    writer.close()
     assert seen == []
 
 
-def test_the_caller_goes_on_meanwhile_and_leaves_only_when_all_is_written() -> None:
+def test_the_caller_goes_on_meanwhile_and_closing_waits() -> None:
     go_on = threading.Event()
     seen: list[bool] = []
-    with Behind() as write:
-        write(lambda: seen.append(go_on.wait(10)))
-        assert seen == []
-        go_on.set()
+    writer = Behind()
+    writer(lambda: seen.append(go_on.wait(10)))
+    assert seen == []
+    go_on.set()
+    writer.close()
     assert seen == [True]
 
 
-def test_an_error_of_the_caller_is_not_replaced_by_the_writers() -> None:
-    def full() -> None:
-        raise OutsideError("HR0406", "no space left")
+def test_what_waits_has_an_end() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    writer = Behind(1)
 
-    with pytest.raises(KeyError), Behind() as write:  # noqa: PT012 - two fail, and one is told
-        write(full)
-        raise KeyError
+    def slow() -> None:
+        begun.set()
+        go_on.wait(10)
+
+    writer(slow)
+    begun.wait(10)
+    threading.Timer(0.05, go_on.set).start()
+    writer(lambda: None)  # returns when the first one is written, not before
+    assert go_on.is_set()
+    writer.close()
