@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.errors import ConflictError
-from headrace.flow.control import POINTER, epoch_of, generation_of, made_pointer, pointer_of, reached
+from headrace.flow.control import POINTER, epoch_of, generation_of, made_pointer, pointer_of, progress_of, reached
 from headrace.model.serving import ServingTable
 from headrace.ports import Store
 from headrace.seam import epoch as epochs
@@ -32,6 +32,8 @@ class Lane:
     acknowledged: int
     """Up to here an earlier worker had written everything: what is counted again need not be written again."""
     as_of: str = ""
+    mark: str = ""
+    """The log's, of a record that is counted."""
     attempted: int = 0
     """Up to here rows may have been written, acknowledged or not."""
 
@@ -147,11 +149,11 @@ class Steps(ABC):
         at the first offset that is ``retained``, in the middle of a range perhaps."""
         assert self.epoch is not None
         checkpoint, _ = reached(self.store, epochs.checkpoint_name(self.epoch.number, lane))
-        written, as_of = reached(self.store, epochs.progress_name(self.epoch.number, lane))
+        written, as_of, mark = progress_of(self.store, self.epoch.number, lane)
         origin = self.epoch.origin(lane)
         position = max(checkpoint, origin, 0 if lane in self.epoch.origins else retained)
         self.open_range(lane)
-        return Lane(lane, start_of(position, origin, self.epoch.size), position, max(written, position), as_of)
+        return Lane(lane, start_of(position, origin, self.epoch.size), position, max(written, position), as_of, mark)
 
     def advance(self, lane: Lane) -> int:
         """Counts the next records of a lane, and writes every row that they change; then progress rises, and at the end
@@ -165,7 +167,8 @@ class Steps(ABC):
             lane.attempted = end
             for table, rows in self.touched(lane):
                 self.store.put_speed(table, self.epoch.number, lane.name, lane.start, end, rows)
-            self.store.raise_control(epochs.progress_name(self.epoch.number, lane.name), end, lane.as_of)
+            noted = f"{lane.as_of} {lane.mark}" if lane.mark else lane.as_of
+            self.store.raise_control(epochs.progress_name(self.epoch.number, lane.name), end, noted)
         count, lane.position = end - lane.position, end
         if end == lane.start + self.epoch.size:
             self.store.raise_control(epochs.checkpoint_name(self.epoch.number, lane.name), end)
