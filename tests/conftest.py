@@ -8,7 +8,16 @@ import pytest
 
 import dev
 from tests import services
-from tests.services import kafka, kafka3, kafka3_for_all, kafka_for_all, sftp, sftp_for_all  # noqa: F401 - fixtures
+from tests.services import (  # noqa: F401 - fixtures
+    kafka,
+    kafka3,
+    kafka3_for_all,
+    kafka_for_all,
+    kafka_secure,
+    kafka_secure_for_all,
+    sftp,
+    sftp_for_all,
+)
 
 STRICT = os.environ.get("HEADRACE_TEST_STRICT") == "1"
 
