@@ -80,7 +80,7 @@ def main() -> int:
     )
     given = options.parse_args()
     soak = Soak({name for name in given.faults.split(",") if name}, given.seeds)
-    pytest.main(["-q", "-p", "no:randomly", "tests/flow/test_faults.py", "tests/flow/test_kafka.py"], [soak])
+    pytest.main(["-q", "tests/flow/test_faults.py", "tests/flow/test_kafka.py"], [soak])
     unknown = soak.faults - set(soak.found)
     print(f"\n{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC, {time.monotonic() - soak.began:.0f} s")
     print(soak.table())

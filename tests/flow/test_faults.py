@@ -26,7 +26,7 @@ from tests.flow.logged import Crew, Shops, message
 from tests.kit import Quiet
 from tools.services import Broker, Cluster
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

@@ -80,18 +80,22 @@ class Guarded:
         self.next = 0
 
     def allow(self, kind: ResourceType, name: str) -> None:
-        rules = [AclBinding(kind, name, *rule) for rule in self.rules()]
+        rules = [AclBinding(kind, name, *rule) for rule in self.rules(kind)]
         for future in self.admin.create_acls(rules).values():
             future.result(30)
 
     def forbid(self, kind: ResourceType, name: str) -> None:
-        rules = [AclBindingFilter(kind, name, *rule) for rule in self.rules()]
+        rules = [AclBindingFilter(kind, name, *rule) for rule in self.rules(kind)]
         for future in self.admin.delete_acls(rules).values():
             assert future.result(30)
 
-    def rules(self) -> list[tuple[Any, ...]]:
-        allowed = (AclOperation.ALL, AclPermissionType.ALLOW)
-        return [(ResourcePatternType.PREFIXED, who, "*", *allowed) for who in self.people]
+    def rules(self, kind: ResourceType) -> list[tuple[Any, ...]]:
+        """What docs/project.md asks for."""
+        needed = [AclOperation.READ]
+        if kind == ResourceType.TOPIC:
+            needed += [AclOperation.WRITE, AclOperation.CREATE, AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS]
+        how = (ResourcePatternType.PREFIXED, AclPermissionType.ALLOW)
+        return [(how[0], who, "*", operation, how[1]) for who in self.people for operation in needed]
 
     def allow_all(self) -> None:
         self.allow(ResourceType.TOPIC, self.topic)
