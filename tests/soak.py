@@ -11,6 +11,8 @@ from collections import defaultdict
 
 import pytest
 
+FILES = [f"tests/flow/test_{name}.py" for name in ("kafka", "faults", "store_faults")]
+
 
 class Soak:
     """Gives each test of a fault so many seeds, and tells what came of each."""
@@ -80,7 +82,7 @@ def main() -> int:
     )
     given = options.parse_args()
     soak = Soak({name for name in given.faults.split(",") if name}, given.seeds)
-    pytest.main(["-q", "tests/flow/test_faults.py", "tests/flow/test_kafka.py"], [soak])
+    pytest.main(["-q", *FILES], [soak])
     unknown = soak.faults - set(soak.found)
     print(f"\n{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC, {time.monotonic() - soak.began:.0f} s")
     print(soak.table())
