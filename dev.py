@@ -20,7 +20,7 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 # By mark of tests: the programs they need, one of each row, and the packages of Debian that bring them.
 NEEDS = {
     "browser": ((CHROMIUM,), ("chromium",)),
-    "kafka": ((("java",), ("mvn",)), ("default-jre-headless", "maven")),
+    "kafka": ((("java",), ("mvn",), ("openssl",)), ("default-jre-headless", "maven", "openssl")),
     "sftp": ((("sshd", "/usr/sbin/sshd"),), ("openssh-server",)),
     "clock": ((("cc",),), ("gcc", "libc6-dev")),
 }

@@ -21,7 +21,6 @@ from typing import Any
 
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupTopicPartitions,
     Message,
     Producer,
     TopicCollection,
@@ -290,10 +289,6 @@ class Shops:
         """How many partitions each member of the group has."""
         described = self.admin.describe_consumer_groups([self.group()], request_timeout=30)[self.group()].result(30)
         return sorted(len(m.assignment.topic_partitions) for m in described.members)
-
-    def asked(self, group: str) -> Any:
-        """The request for all offsets of a group."""
-        return ConsumerGroupTopicPartitions(group)
 
     def leader(self, partition: int) -> int:
         """The broker that leads a partition of the receipts."""

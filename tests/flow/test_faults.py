@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions
 from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]
 
 from headrace.errors import OutsideError
@@ -254,7 +255,7 @@ def test_offsets_of_the_group_that_are_deleted(shops: Shops, crew: Crew) -> None
     shops.settle("first")
     group = shops.group()
     crew.leave()
-    committed = shops.admin.list_consumer_group_offsets([shops.asked(group)])[group].result(30)
+    committed = shops.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group].result(30)
     assert any(p.offset > 0 for p in committed.topic_partitions), "there is something to lose"
     shops.admin.delete_consumer_groups([group])[group].result(30)
     with shops.watched():
