@@ -20,8 +20,9 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 # By mark of tests: the programs they need, one of each row, and the packages of Debian that bring them.
 NEEDS = {
     "browser": ((CHROMIUM,), ("chromium",)),
-    "kafka": ((("java",), ("mvn",)), ("default-jre-headless", "maven")),
+    "kafka": ((("java",), ("mvn",), ("openssl",)), ("default-jre-headless", "maven", "openssl")),
     "sftp": ((("sshd", "/usr/sbin/sshd"),), ("openssh-server",)),
+    "clock": ((("cc",),), ("gcc", "libc6-dev")),
 }
 
 # For a Python that has no pip and cannot make one, as Debian's without python3-venv.
@@ -337,6 +338,14 @@ def simulate(args: list[str]) -> NoReturn:
     become(python, "-m", "tests.flow.simulate", *args)
 
 
+def soak(args: list[str]) -> NoReturn:
+    python = environment("dev")
+    os.chdir(ROOT)
+    if "-h" not in args and "--help" not in args:
+        prepare(python, ["-m", "fault"])
+    become(python, "-m", "tests.soak", *args)
+
+
 def lock(args: list[str]) -> NoReturn:
     import subprocess
 
@@ -368,6 +377,11 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], NoReturn], str, str]] = {
         simulate,
         "[--schedules N] [--seed S] [--mutants [NAME ...]]",
         "Schedules of the seam; --seed alone: one, step by step; --mutants: each rule broken",
+    ),
+    "soak": (
+        soak,
+        "[--faults F1,F4] [--seeds N]",
+        "Faults on a real broker, each at many fresh seeds; exit 1 at a wrong total",
     ),
     "bench": (bench, "[--peers] [ARGS]", "Benchmarks; --peers first installs what they compare with (0.5 GB)"),
     "lock": (lock, "[--upgrade] [UV ARGS]", "Write requirements/*.lock anew from pyproject.toml"),

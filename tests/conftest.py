@@ -1,6 +1,7 @@
 """What holds for every test: no skip goes unsaid, and where HEADRACE_TEST_STRICT=1 a skip is a failure."""
 
 import os
+import random
 from collections import Counter, defaultdict
 from collections.abc import Generator
 
@@ -8,7 +9,16 @@ import pytest
 
 import dev
 from tests import services
-from tests.services import kafka, kafka3, kafka3_for_all, kafka_for_all, sftp, sftp_for_all  # noqa: F401 - fixtures
+from tests.services import (  # noqa: F401 - fixtures
+    kafka,
+    kafka3,
+    kafka3_for_all,
+    kafka_for_all,
+    kafka_secure,
+    kafka_secure_for_all,
+    sftp,
+    sftp_for_all,
+)
 
 STRICT = os.environ.get("HEADRACE_TEST_STRICT") == "1"
 
@@ -19,6 +29,15 @@ def chromium() -> str:
     found = dev.chromium()
     if found is None:
         pytest.skip("no Chromium: install one (Debian, Ubuntu: apt install chromium)")
+    return found
+
+
+@pytest.fixture
+def seed() -> int:
+    """Where a test that chooses at random begins: a fresh seed, or HEADRACE_TEST_SEED. It is printed, so that it stands
+    beside a failure."""
+    found = int(os.environ.get("HEADRACE_TEST_SEED") or random.SystemRandom().randrange(10**6))
+    print(f"HEADRACE_TEST_SEED={found}")
     return found
 
 

@@ -11,7 +11,7 @@ import pytest
 from tools import services
 
 Of = TypeVar("Of")
-NAMES = {"kafka", "kafka3", "sftp"}
+NAMES = {"kafka", "kafka3", "kafka_secure", "sftp"}
 
 
 def mark(items: list[pytest.Item]) -> None:
@@ -19,7 +19,7 @@ def mark(items: list[pytest.Item]) -> None:
     for item in items:
         used = sorted(NAMES.intersection(getattr(item, "fixturenames", ())))
         for name in used:
-            item.add_marker("kafka" if name == "kafka3" else name)
+            item.add_marker(name if name == "sftp" else "kafka")
         if used and item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group("-".join(used)))
 
@@ -56,6 +56,18 @@ def kafka3(kafka3_for_all: services.Cluster) -> Iterator[services.Cluster]:
     """Three Kafka brokers; topics of other tests are in them."""
     yield kafka3_for_all
     kafka3_for_all.heal()
+
+
+@pytest.fixture(scope="session")
+def kafka_secure_for_all() -> Iterator[services.SecureBroker]:
+    yield from started(services.kafka_secure())
+
+
+@pytest.fixture
+def kafka_secure(kafka_secure_for_all: services.SecureBroker) -> Iterator[services.SecureBroker]:
+    """A Kafka broker that asks for names and passwords; topics and access rules of other tests are in it."""
+    yield kafka_secure_for_all
+    kafka_secure_for_all.heal()
 
 
 @pytest.fixture(scope="session")

@@ -106,6 +106,26 @@ replica.lag.time.max.ms=5000
 controller.quorum.election.timeout.ms=500
 controller.quorum.fetch.timeout.ms=1000
 """
+# Beside the open listener, which is for who sets things up, those that ask who comes, and allow nothing by themselves.
+SECURE = """
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SASL_PLAINTEXT://127.0.0.1:{sasl},SASL_SSL://127.0.0.1:{sasl_tls},SSL://127.0.0.1:{tls}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{sasl},SASL_SSL://127.0.0.1:{sasl_tls},SSL://127.0.0.1:{tls}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.sasl_plaintext.plain.sasl.jaas.config={plain}
+listener.name.sasl_plaintext.scram-sha-256.sasl.jaas.config={scram}
+listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config={scram}
+listener.name.sasl_ssl.plain.sasl.jaas.config={plain}
+listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config={scram}
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config={scram}
+ssl.keystore.type=PEM
+ssl.keystore.location={folder}/server.pem
+ssl.truststore.type=PEM
+ssl.truststore.location={folder}/ca.crt
+listener.name.ssl.ssl.client.auth=required
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+"""
 SSHD = """Port {port}
 ListenAddress 127.0.0.1
 HostKey {folder}/host_key
@@ -482,6 +502,46 @@ class Broker(Server):
         return "Kafka Server started" in log
 
 
+class SecureBroker(Broker):
+    """A broker that also listens where users must name themselves: ``sasl``, ``sasl_tls`` and ``tls`` are the addresses.
+
+    ``user`` has ``password`` by PLAIN, and the certificate ``client.crt``; the authority is ``ca.crt``. Nobody but who
+    comes by ``address`` may do anything before an access rule allows it.
+    """
+
+    user = "headrace"
+
+    def __init__(self, name: str, folder: Path, port: int, *, controller: int, **given: Any) -> None:
+        super().__init__(name, folder, port, controller=controller, **given)
+        self.password = secrets.token_urlsafe(12)
+        sasl, sasl_tls, tls = free_port(), free_port(), free_port()
+        self.sasl, self.sasl_tls, self.tls = (f"127.0.0.1:{number}" for number in (sasl, sasl_tls, tls))
+        self.certify("ca", "", "")
+        self.certify("server", "subjectAltName=IP:127.0.0.1", "ca")
+        self.certify("client", "extendedKeyUsage=clientAuth", "ca")
+        (folder / "server.pem").write_text((folder / "server.key").read_text() + (folder / "server.crt").read_text())
+        values = {
+            "plain": f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{self.user}="{self.password}";',
+            "scram": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
+            "sasl": sasl,
+            "sasl_tls": sasl_tls,
+            "tls": tls,
+        }
+        with (folder / "server.properties").open("a") as file:
+            file.write(SECURE.format(port=port, controller=controller, folder=folder, **values))
+
+    def certify(self, name: str, extension: str, authority: str) -> None:
+        """Makes a key and a certificate, its own authority or signed by another."""
+        openssl = program("openssl", "openssl")
+        command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc"]
+        command += ["-days", "2", "-subj", f"/CN={self.user if name == 'client' else name}"]
+        command += ["-keyout", f"{name}.key", "-out", f"{name}.crt"]
+        if authority:
+            command += ["-CA", f"{authority}.crt", "-CAkey", f"{authority}.key", "-addext", extension]
+            command += ["-addext", "basicConstraints=critical,CA:FALSE"]
+        subprocess.run(command, cwd=self.folder, check=True, capture_output=True)
+
+
 class Cluster:
     """Several brokers; ``brokers[0]`` is the first, ``address`` names them all."""
 
@@ -521,13 +581,22 @@ class Cluster:
             broker.reap()
 
 
-def brokers(name: str, size: int, folder: Path, ports: Sequence[int], heap: str, **given: Any) -> Cluster:
+def brokers(
+    name: str,
+    size: int,
+    folder: Path,
+    ports: Sequence[int],
+    heap: str,
+    *,
+    kind: Callable[..., Broker] = Broker,
+    **given: Any,
+) -> Cluster:
     ports = [port or free_port() for port in ports] or [free_port() for _ in range(size)]
     controllers = [free_port() for _ in range(size)]
     voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in enumerate(controllers, 1))
     return Cluster(
         [
-            Broker(
+            kind(
                 f"{name}-{node}" if size > 1 else name,
                 folder / f"broker-{node}" if size > 1 else folder,
                 ports[node - 1],
@@ -637,6 +706,17 @@ def kafka(folder: Path | None = None, *, port: int = 0, heap: str = "160m") -> I
 
 
 @contextmanager
+def kafka_secure(folder: Path | None = None, *, heap: str = "160m") -> Iterator[SecureBroker]:
+    """One Kafka broker that asks for names, passwords and certificates."""
+
+    def make(place: Path, given: dict[str, Any]) -> Cluster:
+        return brokers("kafka_secure", 1, place, [0], heap, kind=SecureBroker, **given)
+
+    with running("kafka_secure", folder, make) as cluster:
+        yield cluster[0]
+
+
+@contextmanager
 def kafka3(folder: Path | None = None, *, ports: Sequence[int] = (), heap: str = "160m") -> Iterator[Cluster]:
     """Three Kafka brokers: every record three times, acknowledged once two have it."""
     with running("kafka3", folder, lambda place, given: brokers("kafka3", 3, place, ports, heap, **given)) as cluster:
@@ -666,7 +746,7 @@ def up(name: str, folder: Path | None, port: int) -> None:
         return
     end(have)  # what is left of one that died
     place, scrap = new_folder(folder, name)
-    given = {"owner": 0, "scrap": scrap}
+    given: dict[str, Any] = {"owner": 0, "scrap": scrap}
     ports = [port and port + i for i in range(3 if name == "kafka3" else 1)]
     made = (
         Sftp(place, port or free_port(), **given)

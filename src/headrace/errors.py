@@ -415,6 +415,15 @@ _code(
     "`headrace reconcile MART` compares it whole and mends what differs; `headrace run --refit` fits a pinned one anew.",
 )
 _code(
+    "HR0417",
+    "The log was rewritten",
+    "At an offset that was counted the topic has another record than then, or ends before it: it lost its end, as by a leader "
+    "that had not all of it or a disk that was restored from a copy. What came since may be at offsets that count as read, so "
+    "the stream does not go on.",
+    "Restore the topic if you can. Else delete it and make it again: it has other lanes then, and what is produced once more is "
+    "counted there. What was counted and not copied to bronze (`headrace status`) must be sent again.",
+)
+_code(
     "HR0421",
     "The inbox's server is out of reach",
     "No connection to the SFTP server, or no answer within `inbox.timeout` seconds, also after trying again.",

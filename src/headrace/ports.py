@@ -173,6 +173,11 @@ class Feed(Protocol):
         """
         ...
 
+    def mark(self, lane: str, end: int) -> str:
+        """What tells the last record before ``end`` from any other that may ever be at its offset, of those that the last
+        ``poll`` gave; empty where it gave none, and where a log uses no offset twice. No blanks."""
+        ...
+
     def commit(self, lane: str, offset: int) -> None:
         """Tells the log, for others to see, that everything before the offset is counted."""
         ...
@@ -199,6 +204,10 @@ class Log(Protocol):
 
         Raises OutsideError HR0411 where records from ``first`` on are gone.
         """
+        ...
+
+    def keeps(self, source: Source, lane: str, mark: str) -> bool:
+        """Whether the record that a feed's ``mark`` is of is the one that it was. One that was forgotten since is."""
         ...
 
     def append(self, source: Source, file: str, digest: str, records: Iterable[Record]) -> int:

@@ -92,3 +92,23 @@ def choose(moments: list[str], count: int, rnd: random.Random) -> list[int]:
     order = list(kinds)
     rnd.shuffle(order)
     return [rnd.choice(kinds[order[i % len(order)]]) for i in range(count)]
+
+
+def stream_and_die(folder: Path, what: str, at: int) -> None:
+    """A stream worker that kills its process where it is about to write its ``at``-th ``checkpoint``, all rows being
+    acknowledged, or to ``commit`` an offset to the log for the ``at``-th time, the checkpoint being written."""
+    from headrace.adapters.kafka_log import KafkaFeed
+    from headrace.adapters.sqlite_store import SQLiteStore
+
+    owner, method = {"checkpoint": (SQLiteStore, "raise_control"), "commit": (KafkaFeed, "commit")}[what]
+    found, left = getattr(owner, method), at
+
+    def call(self: object, name: str, *given: Any) -> Any:
+        nonlocal left
+        left -= what == "commit" or name.startswith("checkpoint/")
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found(self, name, *given)
+
+    setattr(owner, method, call)
+    App(folder).stream(Quiet(), until_caught_up=False, stopped=lambda: False)

@@ -3,95 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import random
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from headrace.app import App
 from headrace.errors import ConflictError, OutsideError
-from headrace.flow.stream import Worker
-from headrace.model.run import Run
 from tests.flow import shop
-from tests.kit import ProjectFolder, Quiet
+from tests.flow.logged import Crew, Shops, message
+from tests.kit import Quiet
 from tools.services import Broker
-
-SEED = int(os.environ.get("HEADRACE_TEST_SEED") or random.SystemRandom().randrange(10**6))
-
-
-class Shops:
-    """A project whose log is in Kafka, and one that gets the same files and only runs, embedded."""
-
-    def __init__(self, folder: Path, broker: Broker) -> None:
-        self.broker = broker
-        (folder / "logged").mkdir()
-        self.batch = shop.make(folder / "batch")
-        self.tag = f"{SEED}.{time.time_ns()}"
-        declared = shop.DECLARATIONS
-        for name, time_column in (("sales", "sold_at"), ("visits", "came_at")):
-            column = f'event_time="{time_column}"'
-            declared = declared.replace(column, f'{column}, topic="{name}.{self.tag}"')
-        self.logged = ProjectFolder(folder / "logged", declared, shop.FILES)
-        self.logged.write(
-            "headrace.toml",
-            shop.FILES["headrace.toml"]
-            + f'[kafka]\nbrokers = "{broker.address}"\npartitions = 3\n[stream]\nrange = 37\n',
-        )
-        self.rnd = random.Random(SEED)
-        self.next, self.number = 120, 0
-        for name, content in shop.waves()[0].items():
-            self.land(name, content)
-
-    @property
-    def app(self) -> App:
-        return App(self.logged.folder)
-
-    def land(self, name: str, text: str) -> None:
-        self.logged.land(name, text)
-        self.batch.land(name, text)
-
-    def sell(self, count: int) -> None:
-        """New receipts, among them duplicates of earlier ones, and visits."""
-        self.number += 1
-        self.land(f"sales_n{self.number:03}.csv", shop.sales_file(self.rnd, self.next, count))
-        self.land(f"visits_n{self.number:03}.jsonl", shop.visits_file(self.next, count // 2))
-        self.next += count
-
-    def worker(self, app: App | None = None) -> Worker:
-        app = app or self.app
-        if shop.pointer(app).generation == 0:
-            app.run(Quiet())
-        return Worker(app.project, app.log, app.lake, app.engine, app.store, Quiet(), f"w{random.random()}")
-
-    def catch_up(self, worker: Worker) -> int:
-        app = self.app
-        batch = app.batch(Quiet())
-        return worker.run(lambda: batch.land(Run("")), until_caught_up=True, stopped=lambda: False)
-
-    def judge(self, story: str = "", *, but: str = "") -> None:
-        """Every streamed answer is the one of the project that never saw Kafka; ``but`` is a query that may differ."""
-        self.batch.run()
-        wanted, found = shop.answers(self.batch.app), shop.answers(self.app)
-        marts = self.app.project.marts
-        for name, query in self.app.project.queries.items():
-            if name != but and query.origin in marts and marts[query.origin].is_streamed:
-                for question in (q for q in wanted if q.startswith(name + " ")):
-                    assert found[question][0] == wanted[question][0], (SEED, story, question)
 
 
 @pytest.fixture
-def shops(tmp_path: Path, kafka: Broker) -> Shops:
-    return Shops(tmp_path, kafka)
+def shops(tmp_path: Path, kafka: Broker, seed: int) -> Shops:
+    return Shops(tmp_path, kafka, seed)
 
 
 @pytest.mark.slow
@@ -121,25 +53,10 @@ def test_what_is_streamed_from_topics_is_what_the_batch_counts(shops: Shops) -> 
 # Messages that others produce
 
 
-def message(number: int) -> tuple[str, bytes]:
-    """A receipt as `shop` writes them into files, by its id."""
-    sale, sold_at, place, customer, amount = shop.sales_file(random.Random(1), number, 1).splitlines()[1].split(",")
-    sent = {"sale_id": sale, "sold_at": sold_at, "shop": place, "customer": customer or None, "amount": amount}
-    return sale, json.dumps(sent).encode()
-
-
-def produce(shops: Shops, numbers: range, **settings: Any) -> None:
-    producer = Producer({"bootstrap.servers": shops.broker.address, "partitioner": "murmur2_random", **settings})
-    for number in numbers:
-        key, value = message(number)
-        producer.produce(f"sales.{shops.tag}", value, key)
-    assert producer.flush(30) == 0
-
-
 @pytest.mark.slow
 def test_what_comes_by_topic_and_by_file_is_counted_once(shops: Shops) -> None:
     shops.app.run(Quiet())
-    produce(shops, range(5000, 5040))
+    shops.produce(range(5000, 5040))
     shops.catch_up(shops.worker())
     text = "sale_id,sold_at,shop,customer,amount\n" + "".join(shop._sale(n) for n in range(5000, 5080))
     shops.land("sales_both.csv", text)
@@ -175,6 +92,7 @@ def test_messages_that_cannot_be_read_are_quarantined_and_the_rest_is_counted(sh
 
 
 @pytest.mark.slow
+@pytest.mark.fault("F24")
 def test_what_a_transaction_took_back_is_not_counted(shops: Shops) -> None:
     shops.app.run(Quiet())
     producer = Producer({"bootstrap.servers": shops.broker.address, "transactional.id": shops.tag})
@@ -214,7 +132,7 @@ def test_a_topic_that_gets_more_partitions_goes_on(shops: Shops, admin: AdminCli
     shops.catch_up(shops.worker())
     for future in admin.create_partitions([NewPartitions(f"sales.{shops.tag}", 6)]).values():
         future.result(30)
-    produce(shops, range(8000, 8060))
+    shops.produce(range(8000, 8060))
     shops.catch_up(shops.worker())
     text = "sale_id,sold_at,shop,customer,amount\n" + "".join(shop._sale(n) for n in range(8000, 8060))
     shops.batch.land("sales_more.csv", text)
@@ -224,6 +142,7 @@ def test_a_topic_that_gets_more_partitions_goes_on(shops: Shops, admin: AdminCli
 
 
 @pytest.mark.slow
+@pytest.mark.fault("F18")
 def test_a_topic_that_is_made_again_is_another_one(shops: Shops, admin: AdminClient) -> None:
     shops.app.run(Quiet())
     shops.sell(40)
@@ -236,7 +155,7 @@ def test_a_topic_that_is_made_again_is_another_one(shops: Shops, admin: AdminCli
         time.sleep(0.2)
     admin.create_topics([NewTopic(topic, 2, 1)])[topic].result(30)
     time.sleep(0.5)
-    produce(shops, range(9000, 9050))
+    shops.produce(range(9000, 9050))
     shops.catch_up(shops.worker())
     text = "sale_id,sold_at,shop,customer,amount\n" + "".join(shop._sale(n) for n in range(9000, 9050))
     shops.batch.land("sales_again.csv", text)
@@ -246,11 +165,12 @@ def test_a_topic_that_is_made_again_is_another_one(shops: Shops, admin: AdminCli
 
 
 @pytest.mark.slow
+@pytest.mark.fault("F17")
 def test_records_that_are_gone_stop_the_lane_and_are_named(shops: Shops, admin: AdminClient) -> None:
     from confluent_kafka import TopicPartition
 
     shops.app.run(Quiet())
-    produce(shops, range(10_000, 10_060))
+    shops.produce(range(10_000, 10_060))
     ends = shops.app.log.lanes(shops.app.project.sources["sales"])
     lost = [TopicPartition(f"sales.{shops.tag}", int(lane.rpartition("/")[2]), end) for lane, (_, end) in ends.items()]
     for future in admin.delete_records(lost).values():
@@ -273,13 +193,13 @@ def test_what_a_topic_had_forgotten_before_it_was_first_seen_is_no_gap(shops: Sh
 
     topic = f"sales.{shops.tag}"
     admin.create_topics([NewTopic(topic, 2, 1)])[topic].result(30)
-    produce(shops, range(11_000, 11_060))
+    shops.produce(range(11_000, 11_060))
     lanes = shops.app.log.lanes(shops.app.project.sources["sales"])
     forgotten = [TopicPartition(topic, int(lane.rpartition("/")[2]), end // 2) for lane, (_, end) in lanes.items()]
     for future in admin.delete_records(forgotten).values():
         future.result(30)
     shops.app.run(Quiet())
-    produce(shops, range(11_060, 11_100))
+    shops.produce(range(11_060, 11_100))
     assert shops.catch_up(shops.worker()) == 40
     streamed = shop.answers(shops.app)
     shops.app.run(Quiet(), full=True)
@@ -291,30 +211,6 @@ def test_what_a_topic_had_forgotten_before_it_was_first_seen_is_no_gap(shops: Sh
 # Workers that come, go and are killed
 
 
-class Crew:
-    """Stream workers as processes."""
-
-    def __init__(self, shops: Shops) -> None:
-        self.shops = shops
-        self.running: list[subprocess.Popen[bytes]] = []
-
-    def start(self, *more: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "headrace", "--project", str(self.shops.logged.folder), "stream", "-q", *more]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.running.append(process)
-        return process
-
-    def kill(self, which: signal.Signals = signal.SIGKILL) -> None:
-        process = self.running.pop(self.shops.rnd.randrange(len(self.running)))
-        process.send_signal(which)
-        process.wait(60)
-
-    def end(self) -> None:
-        for process in self.running:
-            process.kill()
-            process.wait()
-
-
 @pytest.fixture
 def crew(shops: Shops) -> Iterator[Crew]:
     found = Crew(shops)
@@ -323,6 +219,7 @@ def crew(shops: Shops) -> Iterator[Crew]:
 
 
 @pytest.mark.slow
+@pytest.mark.fault("F1")
 def test_workers_that_are_killed_leave_nothing_uncounted_or_doubled(shops: Shops, crew: Crew) -> None:
     shops.app.run(Quiet())
     crew.start()
@@ -346,15 +243,15 @@ def test_workers_that_are_killed_leave_nothing_uncounted_or_doubled(shops: Shops
 
 
 @pytest.mark.slow
-def test_a_broker_that_is_killed_and_comes_back_costs_nothing(shops: Shops, crew: Crew) -> None:
+def test_a_broker_that_is_killed_and_comes_back_costs_nothing(shops: Shops, crew: Crew, kafka: Broker) -> None:
     shops.app.run(Quiet())
     crew.start()
     shops.sell(60)
     time.sleep(shops.rnd.uniform(0.5, 3))
-    shops.broker.kill()
+    kafka.kill()
     shops.sell(40)
     time.sleep(1)
-    shops.broker.start()
+    kafka.start()
     shops.sell(30)
     crew.start("--until-caught-up").wait(90)
     while crew.running:
@@ -384,7 +281,7 @@ def test_landing_that_is_killed_half_way_produces_the_rest_only(shops: Shops) ->
     counts = {s["source"]: s for s in shops.app.status()["sources"]}["sales"]
     shops.batch.run()
     wanted = {s["source"]: s for s in shops.batch.app.status()["sources"]}["sales"]
-    assert counts["landed"] == wanted["landed"], (SEED, "every row is in the topic once")
+    assert counts["landed"] == wanted["landed"], (shops.seed, "every row is in the topic once")
     shops.judge("run")
 
 

@@ -601,6 +601,41 @@ def _huge_record() -> Case:
     return from_lines(lines(line(1, note="x" * (10 << 20)), line(2)), 2, 2)
 
 
+# Messages: a case, and what is produced beside its files
+
+Sent = list[tuple[str | None, bytes | None]]
+MESSAGES: dict[str, Callable[[], tuple[Case, Sent]]] = {}
+
+
+def message_case(code: str) -> Callable[[Callable[[], tuple[Case, Sent]]], Callable[[], tuple[Case, Sent]]]:
+    def add(build: Callable[[], tuple[Case, Sent]]) -> Callable[[], tuple[Case, Sent]]:
+        MESSAGES[code] = build
+        return build
+
+    return add
+
+
+@message_case("B59")
+def _no_key() -> tuple[Case, Sent]:
+    return Case({}, 3, 3), [(None, line(number).encode()) for number in range(3)]
+
+
+@message_case("B59b")
+def _no_value() -> tuple[Case, Sent]:
+    return Case({}, 2, 2), [("k", line(1).encode()), ("k", None), (None, None), ("k", line(2).encode())]
+
+
+@message_case("B61b")
+def _too_long_for_the_topic() -> tuple[Case, Sent]:
+    return Case({"bad.jsonl": lines(line(1), line(2, msisdn="9" * (65 << 20)), line(3))}, 3, 2, bad=1), []
+
+
+@message_case("B62")
+def _avro() -> tuple[Case, Sent]:
+    packed = b"\x00" + (7).to_bytes(4, "big") + b"\x02\x16" + NUMBER.encode()
+    return Case({}, 2, 1, bad=1), [("k", line(1).encode()), ("k", packed)]
+
+
 # Parquet
 
 

@@ -30,6 +30,9 @@ class BronzeLog:
         scan = self._engine.scan(files, bronze_columns(source), grown=True)
         return Arrival(lane, f"(SELECT * FROM {scan} WHERE _lane = '{lane}')", max(min(end, landed), first))
 
+    def keeps(self, source: Source, lane: str, mark: str) -> bool:
+        return True
+
     def append(self, source: Source, file: str, digest: str, records: Iterable[Record]) -> int:
         raise NotImplementedError("files land in bronze directly")
 
@@ -61,6 +64,9 @@ class BronzeFeed:
         if not found:
             time.sleep(wait)
         return found
+
+    def mark(self, lane: str, end: int) -> str:
+        return ""
 
     def commit(self, lane: str, offset: int) -> None:
         pass  # bronze keeps no positions of its readers

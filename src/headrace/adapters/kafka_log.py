@@ -6,15 +6,20 @@ Offsets are kept by who reads, never by the broker alone: a group's committed of
 
 from __future__ import annotations
 
+import bisect
 import contextlib
+import hashlib
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from headrace.errors import MissingExtraError, OutsideError
+from headrace.formats.lines import misread
 from headrace.model.source import OCCURRENCE, Source
 from headrace.ports import Arrival, Engine, Record
 from headrace.sql.landing import landing_sql
@@ -30,7 +35,13 @@ try:
         TopicCollection,
         TopicPartition,
     )
-    from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
+    from confluent_kafka.admin import (  # type: ignore[attr-defined]
+        AdminClient,
+        ConfigResource,
+        NewTopic,
+        OffsetSpec,
+        ResourceType,
+    )
 except ImportError:
     raise MissingExtraError("kafka", "a log in Kafka (kafka.brokers)", "confluent-kafka") from None
 
@@ -44,6 +55,15 @@ CHUNK = 20_000
 """Records of a file that are produced before all of them are known to be written: what an interruption leaves in doubt."""
 TIMEOUT = 30.0
 """Seconds after which a broker that does not answer is given up."""
+LONGEST = 64 << 20
+"""Bytes of a record, in topics that are made here: Kafka's own megabyte is less than a file may have in a line."""
+TOPIC = {"retention.ms": "-1", "max.message.bytes": str(LONGEST)}
+ORDINARY = 900_000
+"""Bytes of a record that any topic takes, unless its owner says otherwise."""
+ROOM = 4096
+"""Bytes of a message besides key and value, at most."""
+KEPT = 400
+"""Bytes that are kept of a record that is too long for its topic."""
 LOOK = 2.0
 """Seconds between two looks at whether a topic is still the same."""
 
@@ -53,8 +73,9 @@ class KafkaLog:
     topics that it has to make."""
 
     def __init__(self, settings: Mapping[str, str], engine: Engine, *, partitions: int, replicas: int) -> None:
-        self.settings: dict[str, str | int | float | bool] = {
+        self.settings: dict[str, Any] = {
             "log_level": 2,  # what matters comes back as an error; the client would write the rest to standard error
+            "error_cb": self._told,
             "topic.metadata.refresh.interval.ms": 5000,
             "socket.timeout.ms": 10000,
             **settings,
@@ -68,6 +89,10 @@ class KafkaLog:
         self._tails: dict[str, dict[tuple[str, str], dict[int, int]]] = {}
         self._looked: dict[tuple[str, int], int] = {}
         """By partition, up to where its tail was looked at."""
+        self._trouble: KafkaError | None = None
+        """What a client was told of since a request was answered."""
+        self._is_met = False
+        """Whether one ever was."""
 
     is_bronze = False
 
@@ -97,7 +122,7 @@ class KafkaLog:
                 isolation_level=IsolationLevel.READ_COMMITTED,
                 request_timeout=TIMEOUT,
             )
-            return {(p.topic, p.partition): future.result(TIMEOUT).offset for p, future in asked.items()}
+            return {(p.topic, p.partition): self._awaited(future).offset for p, future in asked.items()}
 
         if not partitions:
             return {}
@@ -109,11 +134,11 @@ class KafkaLog:
         """Makes a source's topic where there is none. Records are kept for good unless its owner says otherwise."""
         if self.partitions_of(source):
             return
-        new = NewTopic(source.topic, self._partitions, self._replicas, config={"retention.ms": "-1"})
+        new = NewTopic(source.topic, self._partitions, self._replicas, config=TOPIC)
         with _translated(f"making topic {source.topic}"):
             made = self._admin.create_topics([new], operation_timeout=TIMEOUT)[source.topic]
             try:
-                made.result(TIMEOUT)
+                self._awaited(made)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
@@ -162,6 +187,24 @@ class KafkaLog:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001
         return position
 
+    def keeps(self, source: Source, lane: str, mark: str) -> bool:
+        offset, partition = int(mark.partition(".")[0]), self.partitions_of(source).get(lane)
+        if partition is None:
+            return False
+        low, high = self.extents([partition])[partition.topic, partition.partition]
+        if offset < low:
+            return True
+        found: list[Message] = []
+        if offset < high:
+            partition.offset = offset
+            with _translated(f"reading {source.topic}"):
+                self.reader.assign([partition])
+                self._fill(found, offset, offset + 1)
+                self.reader.unassign()
+            if not found:
+                return True  # compaction leaves holes
+        return [mark_of(message) for message in found] == [mark]
+
     def relation(self, source: Source, lane: str, messages: Sequence[Message]) -> str:
         """Messages as bronze rows. What is no message to a contract, as a deletion marker without a value, is none here."""
         name = "_log_" + "".join(c if c.isalnum() else "_" for c in lane)
@@ -199,6 +242,9 @@ class KafkaLog:
                 continue
             # A record that cannot be read has no key of its own; it must go the same way when it is sent again.
             own = key.encode() or f"{file}:{row}".encode()
+            size = len(own) + len(message)
+            if size > ORDINARY and size + ROOM > self._longest(source.topic):
+                own, message, problem = f"{file}:{row}".encode(), bytes(message[:KEPT]), "longer than its topic takes"
             if known and row <= known.get(murmur2(own) % partitions, 0):
                 continue
             more = [*headers, ("row", str(row).encode())]
@@ -294,6 +340,7 @@ class KafkaLog:
                     "enable.idempotence": True,
                     "linger.ms": 20,
                     "partitioner": "murmur2_random",
+                    "message.max.bytes": LONGEST,  # of a message; batches keep to their own limit
                     "queue.buffering.max.messages": 200_000,
                 }
             )
@@ -305,13 +352,48 @@ class KafkaLog:
             self._admin_client = AdminClient(self.settings)
         return self._admin_client
 
+    def _told(self, error: KafkaError) -> None:
+        """Is told of what concerns no single request: a client never gives up, and of a request says that it timed out."""
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001  # which follows what says why
+            self._trouble = error
+
+    def check(self) -> None:
+        """Raises where the cluster has refused who asks, which it will do again."""
+        trouble = self._trouble
+        if trouble is not None and (trouble.code() in _REFUSED or (trouble.code() in _UNMET and not self._is_met)):
+            self._trouble = None
+            raise KafkaException(trouble)
+
+    def _awaited(self, future: Future[Any]) -> Any:
+        """The value of a request; a refusal at once."""
+        deadline = time.monotonic() + TIMEOUT + 1
+        while not future.done() and time.monotonic() < deadline:
+            wait([future], 0.2)
+            self._admin.poll(0)
+            self.check()
+        try:
+            found = future.result(0)
+        except (KafkaException, FutureTimeoutError) as error:
+            if isinstance(error, KafkaException) and error.args[0].code() != KafkaError._TIMED_OUT:  # noqa: SLF001
+                raise
+            trouble = self._trouble or KafkaError(KafkaError._TIMED_OUT)  # noqa: SLF001
+            raise KafkaException(trouble) from None
+        self._trouble, self._is_met = None, True
+        return found
+
+    def _longest(self, topic: str) -> int:
+        """Bytes that a message of a topic may have."""
+        with _translated(f"asking for settings of {topic}"):
+            (asked,) = self._admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)]).values()
+            return int(self._awaited(asked)["max.message.bytes"].value)
+
     def _described(self, topics: Sequence[str]) -> dict[str, Any]:
         with _translated("asking for topics"):
             futures = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=TIMEOUT)
             found: dict[str, Any] = {}
             for topic, future in futures.items():
                 try:
-                    found[topic] = future.result(TIMEOUT)
+                    found[topic] = self._awaited(future)
                 except KafkaException as error:
                     if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                         raise
@@ -329,6 +411,8 @@ class KafkaFeed:
         self._start = start
         self._lanes: dict[tuple[str, int], str] = {}
         self._ended: set[tuple[str, int]] = set()
+        self._last: dict[str, list[Message]] = {}
+        """By lane, the messages of the last poll."""
         self._failure: BaseException | None = None
         self._looked = 0.0
         self._consumer = self._joined()
@@ -344,6 +428,7 @@ class KafkaFeed:
     def poll(self, wait: float) -> Sequence[Arrival]:
         with _translated("reading the log"):
             came = self._consumer.consume(BATCH, timeout=max(wait, 0.05))
+            self._log.check()
         if self._failure is not None:
             raise self._failure
         if came or time.monotonic() > self._looked + LOOK:
@@ -363,15 +448,22 @@ class KafkaFeed:
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
                 ends[place] = max(ends.get(place, 0), message.offset() or 0)
                 self._ended.add(place)
-            elif place in self._lanes and error.code() in _GONE:
-                raise self._gone(place)
-            elif error.fatal():
+            elif error.code() in _GONE:
+                if place in self._lanes:
+                    raise self._gone(place)
+            elif error.fatal() or error.code() not in _PASSING:
                 raise OutsideError("HR0412", f"the log: {error.str()}", retry=True, help="headrace doctor")
+        self._last = {self._lanes[place]: found for place, found in taken.items() if place in self._lanes}
         return [
             Arrival(self._lanes[place], self._log.relation(self._sources[place[0]], self._lanes[place], taken.get(place, [])), end)
             for place, end in ends.items()
             if place in self._lanes
         ]  # fmt: skip
+
+    def mark(self, lane: str, end: int) -> str:
+        given = self._last.get(lane, [])
+        before = bisect.bisect_left(given, end, key=lambda message: message.offset() or 0)
+        return mark_of(given[before - 1]) if before else ""
 
     def commit(self, lane: str, offset: int) -> None:
         for (topic, partition), name in list(self._lanes.items()):
@@ -431,7 +523,21 @@ class KafkaFeed:
 _SOON = {
     KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_PARTITION, KafkaError._TIMED_OUT, KafkaError._TRANSPORT,  # noqa: SLF001
+    KafkaError.OFFSET_NOT_AVAILABLE,
 }  # fmt: skip
+"""What a cluster answers while it elects leaders, or has only just heard of a topic."""
+_PASSING = _SOON | {
+    KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._WAIT_COORD, KafkaError._MAX_POLL_EXCEEDED,  # noqa: SLF001
+    KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_ID, KafkaError.BROKER_NOT_AVAILABLE,  # noqa: SLF001
+    KafkaError.REPLICA_NOT_AVAILABLE, KafkaError.KAFKA_STORAGE_ERROR, KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.NETWORK_EXCEPTION, KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR,
+    KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS,
+}  # fmt: skip
+"""What a consumer is told of and gets over by itself; the client says of none that trying again can help."""
+_REFUSED = {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}  # noqa: SLF001
+_UNMET = {KafkaError._SSL}  # noqa: SLF001
+"""Refusals at first sight; later it is a broker that died in the middle of a handshake."""
 _GONE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}  # noqa: SLF001
 
 
@@ -443,6 +549,13 @@ def gone(lane: str, first: int, end: int) -> OutsideError:
         else f"{lane} begins at {end} now: records are gone"
     )
     return OutsideError("HR0411", what, help="headrace land --accept-gaps, then headrace run --take-over")
+
+
+def mark_of(message: Message) -> str:
+    """Offset, leader epoch and digest of a message: another one may come to its offset where a log was cut off, as by a
+    leader that had not all of it, or by a disk that was restored from a copy."""
+    digest = hashlib.blake2b(repr((message.timestamp(), message.key(), message.value())).encode(), digest_size=8)
+    return f"{message.offset()}.{message.leader_epoch()}.{digest.hexdigest()}"
 
 
 def murmur2(data: bytes) -> int:
@@ -472,7 +585,7 @@ def _table(source: Source, messages: Sequence[Message]) -> pa.Table:
             lines = pa.array([message.value() for message in messages], pa.binary()).cast(pa.string())
             text = pa.repeat(pa.scalar("", pa.string()), len(messages))
             file = pa.repeat(pa.scalar(f"kafka:{source.topic}", pa.string()), len(messages))
-            error, raw = pa.nulls(len(messages), pa.string()), pa.nulls(len(messages), pa.binary())
+            error, raw = misread(source, lines)
             ones = pa.repeat(pa.scalar(1, pa.int64()), len(messages))
             return pa.table([file, text, offsets, error, raw, lines, ones, offsets], [*_COLUMNS, "_offset"])
     columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
@@ -480,6 +593,11 @@ def _table(source: Source, messages: Sequence[Message]) -> pa.Table:
         row = _row(source, message, given)
         for name, value in zip(_COLUMNS, row, strict=True):
             columns[name].append(value)
+    error, raw = misread(source, pa.array(columns["_line"], pa.string()))
+    for name, found in (("_error", error), ("_bytes", raw)):
+        columns[name] = [
+            before if new is None else new for before, new in zip(columns[name], found.to_pylist(), strict=True)
+        ]
     types = {"_row": pa.int64(), "_bytes": pa.binary(), OCCURRENCE: pa.int64()}
     return pa.table({n: pa.array(v, types.get(n, pa.string())) for n, v in columns.items()} | {"_offset": offsets})
 

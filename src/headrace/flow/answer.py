@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.errors import NotFoundError, NotReadyError, OutsideError, ParameterError, nearest
-from headrace.flow.control import POINTER, reached
+from headrace.flow.control import POINTER, progress_of
 from headrace.flow.watermark import UNKNOWN, Finality, newest_of, watermark
 from headrace.model.project import LoadedProject
 from headrace.model.serving import ServingTable
 from headrace.model.source import source_of
 from headrace.model.types import Column, Type
 from headrace.ports import Store
-from headrace.seam import epoch as epochs
 from headrace.seam import generation as generations
 from headrace.seam import pointer as pointers
 from headrace.seam.generation import Generation, moment_order
@@ -315,7 +314,7 @@ class Reader:
         streamed = view.streamed and mart is not None and mart.is_streamed
         known = []
         for lane in table.lanes if table is not None else ():
-            _, newest = reached(self.store, epochs.progress_name(view.generation.epoch, lane)) if streamed else (0, "")
+            _, newest, _ = progress_of(self.store, view.generation.epoch, lane) if streamed else (0, "", "")
             moments = [view.generation.as_of.get(lane, ""), newest]
             known += [moment for moment in [max(moments, key=moment_order)] if moment]
         return min(known, key=moment_order) if known else None

@@ -53,3 +53,11 @@ def reached(store: Store, name: str) -> tuple[int, str]:
     """A row that only rises: the offset that it has reached and what is noted with it; 0 where there is none."""
     offset, _, noted = (store.control(name) or "0").partition(" ")
     return int(offset), noted
+
+
+def progress_of(store: Store, epoch: int, lane: str) -> tuple[int, str, str]:
+    """How far the stream is in a lane: the offset below which everything is counted, the newest event time there, and the
+    log's mark of a record below it; empty where there is none."""
+    offset, noted = reached(store, epochs.progress_name(epoch, lane))
+    as_of, _, mark = noted.partition(" ")
+    return offset, as_of, mark

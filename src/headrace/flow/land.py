@@ -19,7 +19,7 @@ from headrace.formats.rejected import Rejected
 from headrace.model.run import Step
 from headrace.model.source import Source
 from headrace.ports import Engine, Inbox, InboxFile, Lake, Log, Observer, Record
-from headrace.sql.judge import bronze_columns
+from headrace.sql.judge import bronze_columns, literal
 from headrace.sql.landing import landing_sql, message_sql
 
 IN_TOPIC = -(1 << 40)
@@ -111,13 +111,15 @@ def recover(source: Source, lake: Lake, engine: Engine, known: list[Landed]) -> 
     """Versions that bronze holds and the manifest does not: a landing that was killed between its two commits."""
     base = lake.snapshot(f"bronze/{source.name}")
     end = (base.transaction(source.name) or 0) if base else 0
-    have = max((e.next for e in known if e.source == source.name), default=0)
+    # What is in the source's own lane; versions that landed in a topic have offsets below all.
+    have = max([0, *(e.next for e in known if e.source == source.name)])
     if base is None or end <= have:
         return []
     rows = engine.rows(
         f"SELECT _file, _sha256, count(*), min(_offset), max(_offset) + 1, "
         f"coalesce(max(CASE WHEN _row = 0 THEN _error END), ''), CAST(min(_landed_at) AS VARCHAR) "
-        f"FROM {engine.scan(base.files, bronze_columns(source), grown=True)} WHERE _offset >= {have} GROUP BY ALL ORDER BY 4"
+        f"FROM {engine.scan(base.files, bronze_columns(source), grown=True)} WHERE _lane = {literal(source.name)} "
+        f"AND _offset >= {have} GROUP BY ALL ORDER BY 4"
     )
     # Size and time are unknown here, so that the next landing looks at the bytes again and finds them known.
     return [

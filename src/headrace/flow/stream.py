@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from headrace.errors import OutsideError
 from headrace.flow.control import reached
 from headrace.flow.lanes import lanes_of
 from headrace.flow.refine import kept
@@ -148,6 +149,9 @@ class Worker(Steps):
         that it goes on from."""
         lane = self.lanes[name] = self.take(name, retained)
         source = self.project.sources[source_of(name)]
+        if lane.mark and not self.log.keeps(source, name, lane.mark):
+            what = f"{name} has other records now at offsets that were counted, or none"
+            raise OutsideError("HR0417", what, help="headrace explain HR0417")
         self.engine.keep(_ids(name), f"SELECT _offset, {', '.join(source.event_id)} FROM {_micro(source)} WHERE false")
         before = max(lane.position - source.horizon, lanes_of(source, self.lake, self.engine).get(name, retained))
         while before < lane.position:
@@ -199,7 +203,9 @@ class Worker(Steps):
 
     def count(self, lane: Lane, end: int) -> None:
         source = self.project.sources[source_of(lane.name)]
+        assert self.feed is not None
         self.judge(lane, source, self.arrived[lane.name].relation, lane.position, end)
+        lane.mark = self.feed.mark(lane.name, end) or lane.mark
         for mart in self.marts[source.name]:
             so_far, batch = _range(mart, lane.name), _batch(mart)
             self.engine.keep(batch, mart.parts_sql)

@@ -7,13 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace.flow.control import reached
+from headrace.flow.control import progress_of
 from headrace.flow.relations import fact_sources
 from headrace.model.project import LoadedProject
 from headrace.model.serving import ServingTable
 from headrace.model.source import source_of
 from headrace.ports import Store
-from headrace.seam.epoch import progress_name
 from headrace.seam.generation import Generation, instant, moment_order
 from headrace.sql.query import Plan
 from headrace.sql.windows import Declared, TimeWindow, window_of
@@ -69,7 +68,7 @@ def newest_of(generation: Generation, store: Store | None, lanes: Iterable[str])
     """The highest event time of each lane that the batch, and with ``store`` the stream, has counted; empty: none."""
     found = {}
     for lane in lanes:
-        _, streamed = reached(store, progress_name(generation.epoch, lane)) if store is not None else (0, "")
+        _, streamed, _ = progress_of(store, generation.epoch, lane) if store is not None else (0, "", "")
         found[lane] = max(generation.as_of.get(lane, ""), streamed, key=moment_order)
     return found
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.errors import ConflictError
-from headrace.flow.control import change_pointer, epoch_of, generation_of, made_pointer, reached
+from headrace.flow.control import change_pointer, epoch_of, generation_of, made_pointer, progress_of, reached
 from headrace.flow.writing import Writer
 from headrace.model.serving import ServingTable
 from headrace.ports import Store
@@ -33,6 +33,8 @@ class Lane:
     acknowledged: int
     """Up to here everything is written, by whomever: what is counted again need not be written again."""
     as_of: str = ""
+    mark: str = ""
+    """The log's, of a record that is counted."""
     attempted: int = 0
     """Up to here rows may have been written, acknowledged or not."""
 
@@ -187,11 +189,11 @@ class Steps(ABC):
         assert self.epoch is not None
         self.writer.settle()
         checkpoint, _ = reached(self.store, epochs.checkpoint_name(self.epoch.number, lane))
-        written, as_of = reached(self.store, epochs.progress_name(self.epoch.number, lane))
+        written, as_of, mark = progress_of(self.store, self.epoch.number, lane)
         origin = self.epoch.origin(lane)
         position = max(checkpoint, origin, 0 if lane in self.epoch.origins else retained)
         self.open_range(lane)
-        return Lane(lane, start_of(position, origin, self.epoch.size), position, max(written, position), as_of)
+        return Lane(lane, start_of(position, origin, self.epoch.size), position, max(written, position), as_of, mark)
 
     def advance(self, lane: Lane) -> int:
         """Counts the next records of a lane, and writes every row that they change; then progress rises, and at the end
@@ -201,7 +203,8 @@ class Steps(ABC):
         if end <= lane.position:
             return 0
         self.count(lane, end)
-        number, name, start, as_of = self.epoch.number, lane.name, lane.start, lane.as_of
+        number, name, start = self.epoch.number, lane.name, lane.start
+        noted = f"{lane.as_of} {lane.mark}" if lane.mark else lane.as_of
         count, lane.position = end - lane.position, end
         whole = end == start + self.epoch.size
         if end > lane.acknowledged:
@@ -211,7 +214,7 @@ class Steps(ABC):
             def write() -> None:
                 for table, rows in touched:
                     self.store.put_speed(table, number, name, start, end, rows)
-                self.store.raise_control(epochs.progress_name(number, name), end, as_of)
+                self.store.raise_control(epochs.progress_name(number, name), end, noted)
                 lane.acknowledged = end
 
             self.writer(write)

@@ -100,6 +100,13 @@ def _marks(found: dict[int, tuple[str, bytes]], count: int) -> tuple[pa.Array, p
     return pa.array(errors, pa.string()), pa.array(raw, pa.binary())
 
 
+def misread(source: Source, lines: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Of JSON lines that come one by one, why the engine would read one as something else than was sent, and its bytes;
+    null where it would not."""
+    text = lines.buffers()[2]
+    return _marks(_Inspector(source).chunk(text.to_pybytes() if text is not None else b"", lines), len(lines))
+
+
 class _Number(str):
     """A JSON number with a point or an exponent, as it was written."""
 

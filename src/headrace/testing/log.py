@@ -119,6 +119,27 @@ class LogSuite:
         assert self.given(engine, again, at) == [], "whoever asks from the end on gets nothing before it"
         again.close()
 
+    def test_a_mark_is_of_one_record_and_stays_its_own(self, tmp_path: Path) -> None:
+        log, engine = self.open(tmp_path)
+        self.arrive(tmp_path, range(30))
+        source = self.source(tmp_path)
+        marks: dict[str, list[str]] = {}
+        feed = log.feed("marked", [source], lambda _, first: first)
+        at, deadline = {lane: first for lane, (first, _) in log.lanes(source).items()}, time.monotonic() + 30
+        while not (feed.is_caught_up and marks) and time.monotonic() < deadline:
+            for arrival in feed.poll(0.1):
+                ends = [offset + 1 for offset, _ in self.rows(engine, arrival.relation, at[arrival.lane], arrival.end)]
+                marks.setdefault(arrival.lane, []).extend(feed.mark(arrival.lane, end) for end in ends)
+                at[arrival.lane] = arrival.end
+        feed.close()
+        self.arrive(tmp_path, range(30, 40))
+        assert sum(map(len, marks.values())) == 30
+        for lane, found in marks.items():
+            known = [mark for mark in found if mark]  # a log that uses no offset twice has none
+            assert len(set(known)) == len(known)
+            assert not any(" " in mark for mark in known)
+            assert all(log.keeps(source, lane, mark) for mark in known), "whatever came since"
+
     def test_a_lane_that_is_not_there_is_not_made_up(self, tmp_path: Path) -> None:
         log, _ = self.open(tmp_path)
         self.arrive(tmp_path, range(3))
