@@ -424,6 +424,13 @@ _code(
     "counted there. What was counted and not copied to bronze (`headrace status`) must be sent again.",
 )
 _code(
+    "HR0418",
+    "A record is isolated",
+    "Three times whoever counted it was killed in the middle of it: of many records, of a few, and of this one alone. The rest of the "
+    "lane goes on without it, in the stream at once and in the batch with the next run.",
+    "`headrace status` names it. Look at it in the log, and at why the process died: memory, mostly.",
+)
+_code(
     "HR0421",
     "The inbox's server is out of reach",
     "No connection to the SFTP server, or no answer within `inbox.timeout` seconds, also after trying again.",

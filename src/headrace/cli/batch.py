@@ -224,6 +224,8 @@ def status(ctx: click.Context, as_json: bool) -> None:
         click.echo(f"\nreconciled  {last['at']}: {said}{mended}")
     for gap in found["gaps"]:
         click.echo(f"missing  offsets {gap['first']} to {gap['next']} of {gap['lane']}")
+    for record in found["isolated"]:
+        click.echo(f"isolated  offset {record['offset']} of {record['lane']}, which killed whoever counted it")
     if found["runs"]:
         click.echo()
         print_table(

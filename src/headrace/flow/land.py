@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from headrace import formats
 from headrace.errors import HeadraceError, OutOfReachError, OutsideError
+from headrace.flow.isolation import isolated
 from headrace.flow.lanes import lanes_of, note, note_gaps
 from headrace.flow.manifest import Landed, current
 from headrace.formats.rejected import Rejected
@@ -92,7 +93,9 @@ def copy(
         if not copied:
             observer.begin("land", source.name)
         path = lake.new_file(table)
-        relations = [a.relation for a in found if a.end > at[a.lane]] or [engine.scan([], bronze_columns(source))]
+        skipped = {lane: f" WHERE _offset NOT IN ({', '.join(map(str, o))})" for lane, o in isolated(lake, engine).items()}
+        relations = [a.relation + skipped.get(a.lane, "") for a in found if a.end > at[a.lane]]
+        relations = relations or [engine.scan([], bronze_columns(source))]
         rows = engine.write(" UNION ALL ".join(f"SELECT * FROM {relation}" for relation in relations), path)
         lake.commit(table, [(path, rows)], keep=None, base=base, transactions=moved)
         scan = engine.scan([path], bronze_columns(source), grown=True)

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
+from headrace.flow.isolation import isolated
 from headrace.flow.lanes import ends, lanes_of
 from headrace.flow.manifest import Landed, replaced, void_ranges
 from headrace.model.run import Step
-from headrace.model.source import Source
+from headrace.model.source import Source, source_of
 from headrace.ports import Engine, Lake, Observer
 from headrace.sql.judge import bronze_columns, identity_sql, judge_sql, repeats_sql, silver_columns
 from headrace.sql.lanes import within
@@ -75,10 +76,14 @@ def refine(source: Source, lake: Lake, engine: Engine, observer: Observer, lande
 
 
 def voids_of(source: Source, lake: Lake, engine: Engine, landed: list[Landed]) -> Voids:
-    """A source's records that count no more: those of replaced file versions, and those replaced by corrected ones."""
+    """A source's records that count no more, or never did: those of replaced file versions, those replaced by corrected
+    ones, and those that are isolated."""
     found = {lane: [(o, o + 1) for o in offsets] for lane, offsets in replaced(source, lake, engine, landed).items()}
     if ranges := void_ranges(landed, source.name):
         found[source.name] = found.get(source.name, []) + ranges
+    for lane, offsets in isolated(lake, engine).items():
+        if source_of(lane) == source.name:
+            found[lane] = found.get(lane, []) + [(o, o + 1) for o in offsets]
     return {lane: _joined(ranges) for lane, ranges in found.items()}
 
 

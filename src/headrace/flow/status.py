@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from headrace.errors import MissingExtraError, OutsideError, SettingError
 from headrace.flow.control import epoch_of, generation_of, pointer_of, reached
+from headrace.flow.isolation import isolated
 from headrace.flow.lanes import ends, gaps_of, lanes_of
 from headrace.flow.lanes import streamed as stream_lanes
 from headrace.flow.reconcile import last as last_reconcile
@@ -94,6 +95,7 @@ def status(project: LoadedProject, lake: Lake, engine: Engine, store: Store, las
         "rolled_back": max((n for n in pointer.abandoned if n > pointer.generation and store.control(generations.control_name(n))), default=None), "running": pointer.next,
         "published_at": generation.published_at, "age": _since(generation.published_at or None), "tables": len(generation.tables), "sources": sources, "runs": runs,
         "gaps": [{"lane": lane, "first": first, "next": end} for lane, first, end in gaps_of(lake, engine)],
+        "isolated": [{"lane": lane, "offset": offset} for lane, offsets in isolated(lake, engine).items() for offset in offsets],
         "stream": streaming(project, lake, engine, store, pointer, generation),
         "reconcile": reconciled(store),
     }  # fmt: skip

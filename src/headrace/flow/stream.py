@@ -6,11 +6,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from headrace.errors import OutsideError
 from headrace.flow.control import reached
+from headrace.flow.isolation import SIZES, Tries, isolate, isolated, tries_name
 from headrace.flow.lanes import lanes_of
 from headrace.flow.refine import kept
 from headrace.flow.relations import VERDICTS, Relations, fact_sources
@@ -26,8 +27,6 @@ from headrace.seam.generation import EMPTY, Generation, instant
 from headrace.sql.gold import merged_sql, parts_columns, rollup_sql
 from headrace.sql.judge import bronze_columns, judge_sql, literal, repeats_sql, silver_columns
 
-MICRO_BATCH = 100_000
-"""Records that are aggregated and written at a time, at most."""
 ENDLESS = 1 << 62
 
 
@@ -80,6 +79,9 @@ class Worker(Steps):
     """By lane, what the feed gave last."""
     marts: dict[str, list[Mart]] = field(default_factory=dict)
     """By source, the marts that its records count in."""
+    tries: dict[str, Tries] = field(default_factory=dict)
+    voids: dict[str, Sequence[Sequence[int]]] = field(default_factory=dict)
+    """By lane, the records that count no more, or never did."""
 
     def code(self) -> str:
         return code_of(self.project)
@@ -104,6 +106,8 @@ class Worker(Steps):
 
     def leave(self) -> None:
         self.writer.close()
+        for tries in self.tries.values():
+            tries.close()
         if self.feed is not None:
             self.feed.close()
         Steps.leave(self)
@@ -152,6 +156,7 @@ class Worker(Steps):
         if lane.mark and not self.log.keeps(source, name, lane.mark):
             what = f"{name} has other records now at offsets that were counted, or none"
             raise OutsideError("HR0417", what, help="headrace explain HR0417")
+        self.voids[name] = self.void_in(lane)
         self.engine.keep(_ids(name), f"SELECT _offset, {', '.join(source.event_id)} FROM {_micro(source)} WHERE false")
         before = max(lane.position - source.horizon, lanes_of(source, self.lake, self.engine).get(name, retained))
         while before < lane.position:
@@ -162,6 +167,19 @@ class Worker(Steps):
             before = arrival.end
         self.engine.define(_micro(source), self.nothing(silver_columns(source)))
         return lane.position
+
+    def void_in(self, lane: Lane) -> Sequence[Sequence[int]]:
+        """What is void in the epoch, and what kills whoever counts it: that is found out here (``flow/isolation.py``)."""
+        assert self.epoch is not None
+        tries = self.tries[lane.name] = Tries(self.store, tries_name(self.epoch.number, lane.name))
+        known = isolated(self.lake, self.engine).get(lane.name, [])
+        if tries.begin(lane.acknowledged) and lane.acknowledged not in known:
+            self.observer.alarm(f"HR0418: {lane.name} {lane.acknowledged} killed whoever counted it, and is isolated")
+            isolate(lane.name, lane.acknowledged, self.lake, self.engine)
+            known.append(lane.acknowledged)
+        if tries.died >= len(SIZES):
+            tries.begin(-1)  # what comes behind it is tried like any other
+        return [*self.epoch.voids.get(lane.name, []), *((offset, offset + 1) for offset in known)]
 
     def earlier(self, source: Source, lane: str, first: int, end: int) -> Arrival:
         """Records that are counted already: from bronze as far as they were landed, as the log may have forgotten them."""
@@ -199,11 +217,17 @@ class Worker(Steps):
             self.feed.commit(lane, offset)
 
     def ready(self, lane: Lane) -> int:
-        return min(self.arrived[lane.name].end, lane.position + MICRO_BATCH)
+        tries = self.tries[lane.name]
+        end = min(self.arrived[lane.name].end, lane.position + tries.size(lane.position))
+        return min(end, lane.acknowledged) if lane.position < lane.acknowledged else end
 
     def count(self, lane: Lane, end: int) -> None:
         source = self.project.sources[source_of(lane.name)]
         assert self.feed is not None
+        if end > lane.acknowledged:
+            if self.tries[lane.name].died:
+                self.writer.settle()  # so that whoever comes after begins at these very records
+            self.tries[lane.name].note(lane.position)
         self.judge(lane, source, self.arrived[lane.name].relation, lane.position, end)
         lane.mark = self.feed.mark(lane.name, end) or lane.mark
         for mart in self.marts[source.name]:
@@ -217,7 +241,7 @@ class Worker(Steps):
     def judge(self, lane: Lane, source: Source, relation: str, first: int, end: int) -> None:
         """Judges records [first, end) by contract, rules, and the ids of the horizon before them, and keeps their ids."""
         assert self.epoch is not None
-        voids = {name: ranges for name, ranges in self.epoch.voids.items() if name == lane.name}
+        voids = {lane.name: self.voids[lane.name]} if self.voids[lane.name] else {}
         arrived = f"(SELECT * FROM {relation} WHERE _offset >= {first} AND _offset < {end})"
         self.engine.keep("_judged", judge_sql(source, f"(SELECT * FROM {kept(self.engine, arrived, voids)})", None))
         ids, known = ", ".join(source.event_id), " AND ".join(f"{name} IS NOT NULL" for name in source.event_id)
