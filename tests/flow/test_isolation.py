@@ -51,7 +51,9 @@ App(Path(sys.argv[1]), {"stream.range": 400}).stream(Quiet(), until_caught_up=Tr
 
 
 def _file(first: int, end: int) -> str:
-    return "sale_id,sold_at,shop,amount\n" + "".join(f"{i},2026-01-01 00:00:00,{'ab'[i % 2]},{i % 10}\n" for i in range(first, end))
+    return "sale_id,sold_at,shop,amount\n" + "".join(
+        f"{i},2026-01-01 00:00:00,{'ab'[i % 2]},{i % 10}\n" for i in range(first, end)
+    )
 
 
 @pytest.fixture

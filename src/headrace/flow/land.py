@@ -93,7 +93,9 @@ def copy(
         if not copied:
             observer.begin("land", source.name)
         path = lake.new_file(table)
-        skipped = {lane: f" WHERE _offset NOT IN ({', '.join(map(str, o))})" for lane, o in isolated(lake, engine).items()}
+        skipped = {
+            lane: f" WHERE _offset NOT IN ({', '.join(map(str, o))})" for lane, o in isolated(lake, engine).items()
+        }
         relations = [a.relation + skipped.get(a.lane, "") for a in found if a.end > at[a.lane]]
         relations = relations or [engine.scan([], bronze_columns(source))]
         rows = engine.write(" UNION ALL ".join(f"SELECT * FROM {relation}" for relation in relations), path)
