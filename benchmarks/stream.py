@@ -108,7 +108,7 @@ def check(result: Result, subscribers: int) -> None:
     """No rate counts unless the answer is the sum of what was sent."""
     report = result.runs[f"headrace stream, {subscribers:,} subscribers"][-1].report
     up, down = (sum(100_000 + i * n % 900_000 for i in range(MESSAGES)) for n in (1, 7))
-    if (report["records"], report["up"], report["down"]) != (MESSAGES, up, down):
+    if (report["events"], report["up"], report["down"]) != (MESSAGES, up, down):
         raise SystemExit(f"the stream counted {report}, and {(MESSAGES, up, down)} was sent")
 
 
@@ -119,6 +119,7 @@ def main(what: str, folder: str, brokers: str = "", topic: str = "") -> None:
     from headrace import wiring
     from headrace.app import App
     from headrace.flow.stream import Worker
+    from headrace.flow.writing import Behind
 
     app, quiet = App(Path(folder)), wiring.silence()
     if what == "publish":
@@ -133,13 +134,13 @@ def main(what: str, folder: str, brokers: str = "", topic: str = "") -> None:
         # From the beginning once more: nothing of it was, or will be, written.
         true = store.control
         store.control = lambda name: None if name.startswith(("progress/", "checkpoint/")) else true(name)  # type: ignore[method-assign]
-    worker = Worker(app.project, app.log, app.lake, app.engine, store, quiet, what)
+    worker = Worker(app.project, app.log, app.lake, app.engine, store, quiet, what, Behind(2))
     started = time.monotonic()
     records = worker.run(lambda: None, until_caught_up=True, stopped=lambda: False)
     report = {"records": records, "seconds": time.monotonic() - started}
-    if what == "stream":
-        ((up, down, _),) = app.reader.answer("total", {}).rows
-        report |= {"up": int(up), "down": int(down)}
+    if what != "discard":
+        ((up, down, events),) = app.reader.answer("total", {}).rows
+        report |= {"up": int(up), "down": int(down), "events": int(events)}
     print(json.dumps(report))
 
 
