@@ -279,8 +279,9 @@ def test_who_only_calls_is_there(nngidi: App) -> None:
 )
 def test_a_question_that_makes_no_sense_is_refused(wrong: Row, nngidi: App) -> None:
     given = {"msisdn": "1", "start_time": "2024-01-01", "end_time": "2024-01-02"} | wrong
-    with pytest.raises(ParameterError, match="HR0502"):
-        ask(nngidi, "data_usage", **given)
+    for query in ("data_usage", "data_usage_wak"):
+        with pytest.raises(ParameterError, match="HR0502"):
+            ask(nngidi, query, **given)
 
 
 CDR = """msisdn,tower_id,up_bytes,down_bytes,data_type,ip_address,website_url,event_datetime

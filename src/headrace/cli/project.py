@@ -40,6 +40,12 @@ def check(ctx: click.Context, as_json: bool) -> int:
         ["query", "table", "partition", "clustering", "fetch"],
         [[t["query"], t["table"], t["partition"], t["clustering"], t["fetch"]] for t in found["tables"]],
     )
+    if found["routes"]:
+        click.echo()
+        print_table(
+            ["route", "query", "served"],
+            [[r["path"], r["query"], f"serve.routes = {r['pack']}" if r["pack"] else "yes"] for r in found["routes"]],
+        )
     counts = found["counts"]
     said = ", ".join(f"{n} {what}" for what, n in counts.items())
     click.echo(f"\nno errors: {said} ({time.monotonic() - started:.2f} s)", err=True)

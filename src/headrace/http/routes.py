@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from headrace.http.meter import Meter
 from headrace.http.openapi import document
 from headrace.http.pages import Pages
 from headrace.http.problems import Problem, Refusal
+from headrace.model import route as declared
 from headrace.model.serving import Parameter
 from headrace.sql.parameters import example
 from headrace.sql.query import Query
@@ -39,22 +40,24 @@ _encode = msgspec.json.Encoder().encode
 class Site:
     """All paths but the answers. Endpoints raise; the gateway turns what they raise into problem documents."""
 
-    def __init__(self, answers: Answers, meter: Meter | None) -> None:
+    def __init__(self, answers: Answers, meter: Meter | None, routes: Sequence[declared.Route] = ()) -> None:
         self._answers = answers
         self._meter = meter
+        self._routes = routes
         project = answers.project
         self._templates = templates(project.name)
         self._pages = Pages(answers, self._templates)
         self._catalogue = _encode(
             {"project": project.name, "queries": [entry(q, answers.max_rows) for q in project.queries.values()]}
         )
-        self._openapi = document(project, answers.max_rows)
+        self._openapi = document(project, answers.max_rows, routes)
         self._static = static_files()
 
     def application(self) -> Application:
         paths: list[tuple[str, Endpoint]] = [
             ("/v1/queries", self.queries),
             ("/v1/queries/{name}", self.query),
+            *((route.path, self.query) for route in self._routes),
             ("/v1/status", self.status),
             ("/health/live", self.live),
             ("/health/ready", self.ready),
@@ -89,7 +92,7 @@ class Site:
 
     async def query(self, request: Request) -> Response:
         """Stands for the path only: GET and HEAD of it never come here, and other methods not as far."""
-        raise NotFoundError("HR0501", f"no query '{request.path_params['name']}'")
+        raise NotFoundError("HR0501", "no such query")
 
     async def status(self, request: Request) -> Response:
         no_parameters(request)
