@@ -1,6 +1,6 @@
 """Declare a metric once in SQL; get the batch path, the speed path, the serving table, the API and the page from it."""
 
-from headrace.declare.builder import Project, bar, csv, jsonl, line, number, parquet, table
+from headrace.declare.builder import Project, bar, csv, jsonl, line, number, parquet, status, table
 from headrace.declare.routes import Routes, column, given, now, parameter, rows
 from headrace.flow.samples import Samples
 
@@ -8,5 +8,5 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Project", "Routes", "Samples", "bar", "column", "csv", "given", "jsonl", "line", "now", "number", "parameter", "parquet",
-    "rows", "table",
+    "rows", "status", "table",
 ]  # fmt: skip

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from headrace.flow.quarantine import Quarantine
     from headrace.flow.reconcile import Found
     from headrace.flow.run import Batch
-    from headrace.flow.status import Finding
+    from headrace.flow.samples import Target
+    from headrace.flow.status import Finding, Progress
     from headrace.flow.trial import Result
     from headrace.model.project import LoadedProject
     from headrace.model.run import Run
@@ -201,6 +202,12 @@ class App:
 
         return status(self.project, self.lake, self.engine, self.store)
 
+    def progress(self) -> Progress:
+        """How far counting has come, without a look at any record."""
+        from headrace.flow.status import progress
+
+        return progress(self.project, self.lake, self.engine, self.store)
+
     def doctor(self) -> list[Finding]:
         from headrace.flow.status import doctor
 
@@ -240,21 +247,35 @@ class App:
 
         return trials(self.folder, names, make)
 
-    def generate(self, scale: float, seed: int, folder: str | None, *, what: str = "generate") -> Path:
-        """Runs ``what`` of the project's ``samples.py``; gives the folder that it wrote."""
+    def samples(self, what: str) -> Callable[..., None] | None:
+        """What the project's ``samples.py`` defines under this name, if it does."""
+        file = self.folder / "samples.py"
+        found: Callable[..., None] | None = runpy.run_path(str(file)).get(what) if file.is_file() else None
+        return found
+
+    def generate(
+        self,
+        scale: float,
+        seed: int,
+        folder: str | None,
+        *more: Any,
+        what: str = "generate",
+        target: Target | None = None,
+    ) -> Path:
+        """Runs ``what`` of the project's ``samples.py``; gives the folder that it wrote, unless it wrote to ``target``."""
         from headrace.flow.samples import Samples
 
         file = self.folder / "samples.py"
-        target = Path(folder) if folder else self.folder / self.settings["inbox.path"]
-        target.mkdir(parents=True, exist_ok=True)
-        generator = runpy.run_path(str(file)).get(what) if file.is_file() else None
+        place = Path(folder) if folder else self.folder / self.settings["inbox.path"]
+        place.mkdir(parents=True, exist_ok=True)
+        generator = self.samples(what)
         if generator is None:
             raise DeclarationError(
                 "HR0102", f"{file} does not define {what}(samples)", help=f"def {what}(samples: Samples) -> None: …"
             )
-        with wiring.scratch(self.folder, self.settings, target) as run_sql:
+        with wiring.scratch(self.folder, self.settings, place) as run_sql:
             try:
-                generator(Samples(run_sql, target, seed=seed, scale=scale))
+                generator(Samples(run_sql, place, seed=seed, scale=scale, target=target), *more)
             except ModuleNotFoundError as error:
                 raise OutsideError("HR0701", str(error), help=f"install what {file.name} imports") from None
-        return target
+        return place

@@ -15,7 +15,7 @@ from headrace.declare.builder import IDENTIFIER, Project
 from headrace.declare.routes import Routes
 from headrace.errors import DeclarationError, HeadraceError, ParameterError, Place, ProjectErrors, nearest
 from headrace.model.mart import Dataset, Mart
-from headrace.model.page import Page
+from headrace.model.page import FIGURES, Page
 from headrace.model.project import LoadedProject
 from headrace.model.route import Route, RouteParameter, fields
 from headrace.model.serving import Parameter
@@ -358,6 +358,10 @@ class _Loader:
     def check_page(self, page: Page) -> None:
         filters = dict(page.filters)
         for tile in page.tiles:
+            if tile.kind == "status":
+                if tile.y not in FIGURES:
+                    self.page_error(page, f"a tile shows '{tile.y}', which is no figure", nearest(str(tile.y), FIGURES))
+                continue
             query = self.queries.get(tile.query)
             if query is None:
                 if not (self.folder / "queries" / f"{tile.query}.sql").is_file():
@@ -385,8 +389,9 @@ class _Loader:
                 if name in parameters:
                     self.check_preset(page, parameters[name], value)
 
-        if filters and all(tile.query in self.queries for tile in page.tiles):
-            known = [p.name for tile in page.tiles for p in self.queries[tile.query].parameters]
+        shown = [tile.query for tile in page.tiles if tile.kind != "status"]
+        if filters and all(name in self.queries for name in shown):
+            known = [p.name for name in shown for p in self.queries[name].parameters]
             for name in filters:
                 self.page_error(page, f"no tile's query has a parameter '{name}'", nearest(name, known))
 

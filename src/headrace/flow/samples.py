@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 # A query costs about 10 ms before it reads a row, one for each of 120 files is a second; this many bound the memory.
 FILES_AT_ONCE = 12
@@ -34,6 +35,33 @@ CREATE OR REPLACE TEMP MACRO ident(prefix, tag, i, width := 12) AS
 """
 
 
+class Target(Protocol):
+    """Where sample files go."""
+
+    def has(self, path: str) -> bool:
+        """Whether the file is there already, so that it need not be made."""
+        ...
+
+    def take(self, path: str, file: Path) -> None:
+        """Takes a finished file, all of it or nothing; the one that is handed over may be moved away."""
+        ...
+
+
+class Folder:
+    """A folder, in which a file appears whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def has(self, path: str) -> bool:
+        return False  # what is made anew has the same bytes, unless seed or scale are others
+
+    def take(self, path: str, file: Path) -> None:
+        place = self._folder / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(place)
+
+
 class Samples:
     """Random draws, temporary tables and files for one set of sample data.
 
@@ -51,14 +79,23 @@ class Samples:
     - ``ident(prefix, tag, i)``: as ``evt_x7k2m9q0a1bc``; ``width := 8`` for up to twelve letters and digits.
     """
 
-    def __init__(self, run_sql: Callable[[str], None], folder: Path, seed: int = 1, scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        run_sql: Callable[[str], None],
+        folder: Path,
+        seed: int = 1,
+        scale: float = 1.0,
+        target: Target | None = None,
+    ) -> None:
         """``run_sql`` runs DuckDB statements in a connection of its own; ``scale`` multiplies what the project lets it.
+        Files are made in ``folder`` and handed to ``target``, or stay there.
 
         Raises ``ValueError`` for a scale that is not above zero.
         """
         if not 0 < scale < float("inf"):
             raise ValueError(f"scale must be a number above 0, not {scale}")
         self._run = run_sql
+        self._target = target or Folder(folder)
         self.folder = folder
         self.seed = seed
         self.scale = scale
@@ -106,13 +143,15 @@ class Samples:
         relative = PurePosixPath(path)
         if relative.is_absolute() or not relative.parts or ".." in relative.parts:
             raise ValueError(f"sample file {path!r} must lie inside the sample folder")
-        target = self.folder / relative
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if self._target.has(path):
+            return
+        place = self.folder / relative
+        place.parent.mkdir(parents=True, exist_ok=True)
         # A source that is read meanwhile must not see half a file, and no pattern for data files matches this name.
-        half = target.with_name(f".{target.name}.{os.getpid()}.writing")
+        half = place.with_name(f".{place.name}.{os.getpid()}.writing")
         try:
             self._run(f"COPY (\n{sql}\n) TO '{_quoted(half)}' ({options})")
-            half.replace(target)
+            self._target.take(path, half)
         finally:
             half.unlink(missing_ok=True)
 

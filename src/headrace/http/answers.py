@@ -14,6 +14,7 @@ import msgspec
 from headrace import __version__
 from headrace.errors import NotReadyError, ParameterError
 from headrace.flow.answer import Answer, Reader
+from headrace.flow.watermark import newest_of
 from headrace.http.budget import Bounded, SpentError
 from headrace.http.problems import Refusal, Reply
 from headrace.model.project import LoadedProject
@@ -94,6 +95,11 @@ class Answers:
     def generation(self) -> Generation:
         """What is published now; raises NotReadyError HR0402."""
         return self.reader.generation(self.reader.pointer().generation)
+
+    def newest(self, generation: Generation) -> dict[str, str]:
+        """The newest event time of each lane, by the stream where it counts in this generation's epoch."""
+        streamed = self._store if generation.epoch in self.reader.pointer().streamed else None
+        return newest_of(generation, streamed, generation.as_of)
 
     # For the API
 

@@ -567,8 +567,21 @@ _STATUS: Schema = {
             "additionalProperties": {"type": "string"},
             "description": "The newest event time of each lane.",
         },
+        "progress": {
+            "type": ["object", "null"],
+            "description": "How far batch and stream have counted; null where the lake does not answer this server.",
+            "properties": {
+                "counted": {"type": "integer", "description": "Records that are counted."},
+                "lag": {"type": "integer", "description": "Records that have landed and are not counted."},
+                "rate": {"type": ["number", "null"], "description": "Records counted a second, over at most 20 s."},
+                "as_of": {"type": ["string", "null"], "description": "The newest event time that is counted."},
+                "watermark": {"type": ["string", "null"], "description": "All before it is final."},
+                "workers": {"type": "integer", "description": "Of the stream."},
+            },
+            "required": ["counted", "lag", "rate", "as_of", "watermark", "workers"],
+        },
     },
-    "required": ["project", "version", "generation", "published_at", "as_of", "complete", "lanes"],
+    "required": ["project", "version", "generation", "published_at", "as_of", "complete", "lanes", "progress"],
 }
 _CATALOGUE: Schema = {
     "type": "object",

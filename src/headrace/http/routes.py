@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import mimetypes
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from headrace import __version__
 from headrace.errors import CODES, HeadraceError, NotFoundError, NotReadyError, OutsideError, ParameterError
 from headrace.http.answers import Answers
 from headrace.http.gateway import PAGE_POLICY
+from headrace.http.live import Live
 from headrace.http.meter import Meter
 from headrace.http.openapi import document
 from headrace.http.pages import Pages
@@ -40,13 +42,16 @@ _encode = msgspec.json.Encoder().encode
 class Site:
     """All paths but the answers. Endpoints raise; the gateway turns what they raise into problem documents."""
 
-    def __init__(self, answers: Answers, meter: Meter | None, routes: Sequence[declared.Route] = ()) -> None:
+    def __init__(
+        self, answers: Answers, meter: Meter | None, live: Live, routes: Sequence[declared.Route] = ()
+    ) -> None:
         self._answers = answers
         self._meter = meter
         self._routes = routes
+        self._live = live
         project = answers.project
         self._templates = templates(project.name)
-        self._pages = Pages(answers, self._templates)
+        self._pages = Pages(answers, self._templates, live)
         self._catalogue = _encode(
             {"project": project.name, "queries": [entry(q, answers.max_rows) for q in project.queries.values()]}
         )
@@ -98,6 +103,8 @@ class Site:
         no_parameters(request)
         generation = self._answers.generation()
         lanes = dict(sorted(generation.as_of.items()))
+        figures = await self._live.figures()
+        progress = None if figures is None else {**asdict(figures.progress), "rate": figures.rate}
         return json(_encode({
             "project": self._answers.project.name,
             "version": __version__,
@@ -106,6 +113,7 @@ class Site:
             "as_of": min(lanes.values(), default=None),
             "complete": True,
             "lanes": lanes,
+            "progress": progress,
         }))  # fmt: skip
 
     async def live(self, request: Request) -> Response:

@@ -24,6 +24,7 @@ from headrace.http.answers import Answers
 from headrace.http.auth import Authenticator
 from headrace.http.contracts import Contracts, served
 from headrace.http.gateway import Gateway
+from headrace.http.live import Live
 from headrace.http.meter import Meter, Uncounted
 from headrace.http.routes import Site
 from headrace.http.wire import Connection
@@ -100,7 +101,7 @@ class Server(uvicorn.Server):
         )
         self._auth = auth or Authenticator(file, noted=(meter or Uncounted()).login)
         self._log = AccessLog() if settings["serve.access_log"] else None
-        site = Site(self._answers, meter, routes)
+        site = Site(self._answers, meter, Live(app.progress), routes)
         self.gateway = Gateway(
             site.application(),
             self._answers,
