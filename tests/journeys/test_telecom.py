@@ -577,7 +577,7 @@ def test_the_original_files_are_written_whole(tmp_path: Path) -> None:
     inside = original["write"].__globals__
     inside["TICKS"] = 7300
     inside["cdr_files"] = lambda *, production: iter([(f"cdr_data_{production}.csv", "a\r\n")])
-    original["write"](tmp_path, production=True)
+    original["write"](lambda name, text: (tmp_path / name).write_bytes(text.encode()), production=True)
     assert (tmp_path / "cdr_data_True.csv").read_bytes() == b"a\r\n"
     files = ["tick-data_20240101_00.jsonl", "tick-data_20240101_01.jsonl"]
     assert sorted(f.name for f in tmp_path.glob("*.jsonl")) == files

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -59,7 +61,14 @@ class Folder:
     def take(self, path: str, file: Path) -> None:
         place = self._folder / path
         place.parent.mkdir(parents=True, exist_ok=True)
-        file.replace(place)
+        try:
+            file.replace(place)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            half = place.with_name(f".{place.name}.writing")
+            shutil.copyfile(file, half)
+            half.replace(place)
 
 
 class Samples:
@@ -117,6 +126,16 @@ class Samples:
         """Write the rows of ``sql`` with a header line; NULL is an empty field. Order them, or the bytes may differ."""
         self._write(path, sql, "FORMAT csv, HEADER")
 
+    def text(self, path: str, text: str) -> None:
+        """Write a file that needs no engine to be made."""
+        if not self._target.has(path):
+            half = self._half(path)
+            try:
+                half.write_bytes(text.encode())
+                self._target.take(path, half)
+            finally:
+                half.unlink(missing_ok=True)
+
     def jsonl(self, pattern: str, sql: str, files: int = 120) -> None:
         """Write ``files`` files, as ``pattern.format(file=0)`` names them, each row one line.
 
@@ -140,20 +159,23 @@ class Samples:
         self._run("DROP TABLE IF EXISTS _lines")
 
     def _write(self, path: str, sql: str, options: str) -> None:
-        relative = PurePosixPath(path)
-        if relative.is_absolute() or not relative.parts or ".." in relative.parts:
-            raise ValueError(f"sample file {path!r} must lie inside the sample folder")
+        half = self._half(path)
         if self._target.has(path):
             return
-        place = self.folder / relative
-        place.parent.mkdir(parents=True, exist_ok=True)
-        # A source that is read meanwhile must not see half a file, and no pattern for data files matches this name.
-        half = place.with_name(f".{place.name}.{os.getpid()}.writing")
         try:
             self._run(f"COPY (\n{sql}\n) TO '{_quoted(half)}' ({options})")
             self._target.take(path, half)
         finally:
             half.unlink(missing_ok=True)
+
+    def _half(self, path: str) -> Path:
+        relative = PurePosixPath(path)
+        if relative.is_absolute() or not relative.parts or ".." in relative.parts:
+            raise ValueError(f"sample file {path!r} must lie inside the sample folder")
+        place = self.folder / relative
+        place.parent.mkdir(parents=True, exist_ok=True)
+        # A source that is read meanwhile must not see half a file, and no pattern for data files matches this name.
+        return place.with_name(f".{place.name}.{os.getpid()}.writing")
 
 
 def _name(name: str) -> str:

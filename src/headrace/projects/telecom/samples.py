@@ -23,6 +23,8 @@ RECORDS_PER_DAY = 20_000
 ROWS_PER_FILE = 1_000
 """On average: a file is a stretch of time, with more rows by day than by night."""
 TICKS_PER_HOUR = 60
+VOLUMES = {"dev": 1.0, "prod": 14.4}
+"""Scales by name: as many records as the originals' production has, which is where ``original`` writes all of its files."""
 LIVE_FILES = 48
 """Of a kind and day, where records are made as if they were used just now."""
 
@@ -99,7 +101,7 @@ def live(samples: Samples, number: int) -> None:
 def original(samples: Samples) -> None:
     """Write the very files of the original generators, bit for bit; from a scale of 10 on as many as their production."""
     made = runpy.run_path(str(Path(__file__).with_name("original.py")))
-    made["write"](samples.folder, production=samples.scale >= 10)
+    made["write"](samples.text, production=samples.scale >= 10)
     _tariffs(samples)
 
 
