@@ -300,7 +300,7 @@ class App:
                 ledgers[name] = place / f"{ledger_name(self.folder, what, scale, seed, known)}.txt"
                 if again:
                     ledgers[name].unlink(missing_ok=True)
-                targets.append(Noted(target, ledgers[name]))
+                targets.append(Noted(target, ledgers[name], flushed=name == "kafka"))
             several = Several(targets, observer)
             observer.begin("generate", ", ".join(dict.fromkeys(to)))
             self.generate(scale, seed, str(work), what=what, target=several)

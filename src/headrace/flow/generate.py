@@ -20,8 +20,10 @@ class Noted:
     A file that was taken and not noted is taken again; its bytes are the same ones, and a topic knows them by its end.
     """
 
-    def __init__(self, target: Target, ledger: Path) -> None:
+    def __init__(self, target: Target, ledger: Path, *, flushed: bool = False) -> None:
+        """``flushed``: what is noted outlives the machine, too."""
         self._target = target
+        self._flushed = flushed
         self._ledger = ledger
         ledger.parent.mkdir(parents=True, exist_ok=True)
         lines = ledger.read_text("utf-8").splitlines(keepends=True) if ledger.exists() else []
@@ -36,7 +38,8 @@ class Noted:
         with self._ledger.open("a", encoding="utf-8") as ledger:
             ledger.write(f"{path}\n")
             ledger.flush()
-            os.fsync(ledger.fileno())
+            if self._flushed:
+                os.fsync(ledger.fileno())
         self._done.add(path)
 
 

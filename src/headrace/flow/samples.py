@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -35,6 +35,9 @@ CREATE OR REPLACE TEMP MACRO ident(prefix, tag, i, width := 12) AS
     prefix || '_' || right(lower(to_base(
         (hash(hash(hash({seed}::UBIGINT, tag), i)) % 4738381338321616896)::BIGINT, 36, 12)), width);
 """
+
+
+CSVS_AT_ONCE = 200
 
 
 class Target(Protocol):
@@ -126,15 +129,39 @@ class Samples:
         """Write the rows of ``sql`` with a header line; NULL is an empty field. Order them, or the bytes may differ."""
         self._write(path, sql, "FORMAT csv, HEADER")
 
+    def csvs(self, paths: Sequence[str], columns: Sequence[str], sql: str) -> None:
+        """Write several files with a header line each, far faster than one by one.
+
+        ``sql`` gives the columns ``file`` (from 0), ``place`` (orders the rows of a file, without ties) and ``columns``, of
+        which the first one is text. It runs once for many files, whose bytes are in memory together.
+        """
+        first, *others = columns
+        header = ",".join(columns).encode() + b"\n"
+        # A row of its own begins each file. No text that is sent begins so, and what it is alone with is empty.
+        mark = b"\x02" + b"," * len(others) + b"\n"
+        for begin in range(0, len(paths), CSVS_AT_ONCE):
+            several = range(begin, min(begin + CSVS_AT_ONCE, len(paths)))
+            missing = [n for n in several if not self._target.has(paths[n])]
+            if not missing:
+                continue
+            half = self._half("csvs")
+            try:
+                self._run(f"""COPY (SELECT {", ".join(map(_name, columns))} FROM (
+                    SELECT file, place, {_name(first)}, {", ".join(map(_name, others))} FROM (
+                    {sql}
+                    ) WHERE file BETWEEN {several[0]} AND {several[-1]}
+                    UNION ALL BY NAME SELECT range AS file, -1 AS place, chr(2) AS {_name(first)} FROM range({several[0]}, {several[-1] + 1})
+                    ) ORDER BY file, place) TO '{_quoted(half)}' (FORMAT csv, HEADER false)""")
+                bodies = half.read_bytes().split(mark)[1:]
+            finally:
+                half.unlink(missing_ok=True)
+            for n in missing:
+                self._put(paths[n], header + bodies[n - begin])
+
     def text(self, path: str, text: str) -> None:
         """Write a file that needs no engine to be made."""
         if not self._target.has(path):
-            half = self._half(path)
-            try:
-                half.write_bytes(text.encode())
-                self._target.take(path, half)
-            finally:
-                half.unlink(missing_ok=True)
+            self._put(path, text.encode())
 
     def jsonl(self, pattern: str, sql: str, files: int = 120) -> None:
         """Write ``files`` files, as ``pattern.format(file=0)`` names them, each row one line.
@@ -164,6 +191,14 @@ class Samples:
             return
         try:
             self._run(f"COPY (\n{sql}\n) TO '{_quoted(half)}' ({options})")
+            self._target.take(path, half)
+        finally:
+            half.unlink(missing_ok=True)
+
+    def _put(self, path: str, data: bytes) -> None:
+        half = self._half(path)
+        try:
+            half.write_bytes(data)
             self._target.take(path, half)
         finally:
             half.unlink(missing_ok=True)

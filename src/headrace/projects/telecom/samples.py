@@ -77,8 +77,7 @@ def generate(
     _subscribers(samples, skew)
     _records(samples, stretch, roaming, late, duplicates, corrupt)
     for kind in ("data", "call"):
-        for file in range(stretch.files + 1):
-            _file(samples, stretch, kind, file)
+        _files(samples, stretch, kind, range(stretch.files + 1))
     _ticks(samples, stretch, DAYS)
     samples.jsonl("tick-data_{file:02}.jsonl", TICK_LINES, files=DAYS)
     _truth(samples)
@@ -92,7 +91,7 @@ def live(samples: Samples, number: int) -> None:
     _ticks(samples, stretch, LIVE_FILES)
     for file in range(LIVE_FILES + 1):
         for kind in ("data", "call"):
-            _file(samples, stretch, kind, file)
+            _files(samples, stretch, kind, range(file, file + 1))
         if file < LIVE_FILES:
             samples.jsonl(f"live/tick-data_{stretch.first:03}_{file:02}.jsonl",
                           f"SELECT 0 AS file, place, line FROM ({TICK_LINES}) WHERE file = {file}", files=1)  # fmt: skip
@@ -212,35 +211,45 @@ def _delivered(samples: Samples, stretch: Stretch, kind: str, late: float, dupli
                 true AS copy)
             FROM filed WHERE NOT damaged AND u('{kind} copied', i) < {duplicates} AND file < {last}
         )
-        SELECT *, CASE WHEN damaged THEN whole('{kind} damage', i, 0, 3) END AS damage FROM (
-            FROM filed UNION ALL BY NAME SELECT * REPLACE (greatest(file, {file}) AS file) FROM again
-        ) ORDER BY file, arrives_at, i, copy
+        SELECT *, row_number() OVER () AS place FROM (
+            SELECT *, CASE WHEN damaged THEN whole('{kind} damage', i, 0, 3) END AS damage FROM (
+                FROM filed UNION ALL BY NAME SELECT * REPLACE (greatest(file, {file}) AS file) FROM again
+            ) ORDER BY file, arrives_at, i, copy
+        )
         """,
     )
 
 
-def _file(samples: Samples, stretch: Stretch, kind: str, file: int) -> None:
-    name, moment, negative, rest = {
-        "data": ("cdr_data", "event_datetime", "up_bytes",
-                 "up_bytes, down_bytes, usage_type AS data_type, ip_address, website_url,"),
-        "call": ("cdr_voice", "start_time", "seconds", "usage_type AS call_type, dest_nr, seconds AS call_duration_sec,"),
-    }[kind]  # fmt: skip
-    ends = stretch.begins + timedelta(seconds=stretch.step * (file + 1))
+def _files(samples: Samples, stretch: Stretch, kind: str, files: range) -> None:
+    name, columns, moment, negative = {
+        "data": ("cdr_data", DATA, "event_datetime", "up_bytes"),
+        "call": ("cdr_voice", CALL, "start_time", "seconds"),
+    }[kind]
+    renamed = {"data_type": "usage_type AS data_type", "call_type": "usage_type AS call_type",
+               "call_duration_sec": "seconds AS call_duration_sec"}  # fmt: skip
+    rest = ", ".join(renamed.get(column, column) for column in columns if column not in ("msisdn", "tower_id", moment))
     sql = f"""
-        SELECT CASE WHEN damage = 0 THEN NULL ELSE msisdn END AS msisdn,
-            CASE WHEN damage = 1 THEN 'n/a' ELSE tower_id::VARCHAR END AS tower_id, {rest}
+        SELECT file - {files[0]} AS file, place, CASE WHEN damage = 0 THEN NULL ELSE msisdn END AS msisdn,
+            CASE WHEN damage = 1 THEN 'n/a' ELSE tower_id::VARCHAR END AS tower_id, {rest},
             CASE WHEN damage = 2 THEN strftime(used_at, '%d/%m/%Y %H:%M') WHEN microsecond(used_at) % 1000000 = 0
                 THEN strftime(used_at, '%Y-%m-%d %H:%M:%S') ELSE strftime(used_at, '%Y-%m-%d %H:%M:%S.%f') END AS {moment}
         FROM (SELECT * REPLACE (CASE WHEN damage = 3 THEN -{negative} ELSE {negative} END AS {negative})
-            FROM {kind}_delivered WHERE file = {file}) AS rows ORDER BY arrives_at, i, copy
+            FROM {kind}_delivered WHERE file BETWEEN {files[0]} AND {files[-1]}) AS rows
         """
-    # The last file of a live day ends when the first one of the next does.
-    late = "_late" if stretch.folder and file == stretch.files else ""
-    samples.csv(f"{stretch.folder}{name}_{ends:%Y%m%d_%H%M%S}{late}.csv", sql)
-    if file == 0 and not stretch.folder:  # the same records by another route
-        samples.csv(f"again/{name}.csv", sql)
+
+    def path(file: int) -> str:
+        ends = stretch.begins + timedelta(seconds=stretch.step * (file + 1))
+        # The last file of a live day ends when the first one of the next does.
+        late = "_late" if stretch.folder and file == stretch.files else ""
+        return f"{stretch.folder}{name}_{ends:%Y%m%d_%H%M%S}{late}.csv"
+
+    samples.csvs([path(file) for file in files], columns, sql)
+    if 0 in files and not stretch.folder:  # the same records by another route
+        samples.csvs([f"again/{name}.csv"], columns, sql)
 
 
+DATA = ("msisdn", "tower_id", "up_bytes", "down_bytes", "data_type", "ip_address", "website_url", "event_datetime")
+CALL = ("msisdn", "tower_id", "call_type", "dest_nr", "call_duration_sec", "start_time")
 TICK_LINES = """
     SELECT file, epoch_us(ticked_at) * 2 + i % 2 AS place, concat('{"timestamp": "', strftime(ticked_at, '%Y-%m-%d %H:%M:%S.%f'),
         '", "pair_name": "', pair_name, '", "bid_price": ', bid, ', "ask_price": ', bid + spread, ', "spread": ', spread, '}') AS line
