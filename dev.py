@@ -365,7 +365,11 @@ def lock(args: list[str]) -> NoReturn:
 
 
 COMMANDS: dict[str, tuple[Callable[[list[str]], NoReturn], str, str]] = {
-    "demo": (demo, "[--once] [--data DIR]", "Run a complete project on generated data, serve it, print what to click"),
+    "demo": (
+        demo,
+        "[PROJECT] [--once] [--data DIR]",
+        "Run a complete project on generated data, serve it, print what to click",
+    ),
     "headrace": (headrace, "VERB ...", "The command line of this checkout, in its own environment"),
     "test": (
         test,

@@ -49,6 +49,10 @@ def _suite(name: str, work: Path, options: argparse.Namespace) -> Result:
         from benchmarks import sftp
 
         return sftp.suite(work, options.rounds)
+    if name == "gen":
+        from benchmarks import gen
+
+        return gen.suite(work, options.rounds)
     if name == "stream":
         from benchmarks import stream
 
@@ -64,7 +68,7 @@ def _suite(name: str, work: Path, options: argparse.Namespace) -> Result:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
-    parser.add_argument("suite", choices=("batch", "scale", "rest", "start", "sftp", "stream", "live", "all"))
+    parser.add_argument("suite", choices=("batch", "scale", "rest", "start", "sftp", "stream", "live", "gen", "all"))
     parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown tables")
     parser.add_argument("--rounds", type=int, default=3, help="how often each program runs, in turns (default 3)")
     parser.add_argument(

@@ -36,7 +36,8 @@ class ProjectFolder:
         self.folder = folder
         self.observer = Quiet()
         self.write(
-            "project.py", "from headrace import Project, bar, csv, jsonl, line, number, parquet, table\n" + declarations
+            "project.py",
+            "from headrace import Project, bar, csv, jsonl, line, number, parquet, status, table\n" + declarations,
         )
         (folder / "landing").mkdir(exist_ok=True)
         for path, text in (files or {}).items():

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import runpy
 import secrets
+import shutil
 import socket
+import time
+from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace import settings as all_settings
 from headrace import wiring
-from headrace.errors import DeclarationError, OutsideError
+from headrace.errors import DeclarationError, OutsideError, SettingError
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -25,7 +28,8 @@ if TYPE_CHECKING:
     from headrace.flow.quarantine import Quarantine
     from headrace.flow.reconcile import Found
     from headrace.flow.run import Batch
-    from headrace.flow.status import Finding
+    from headrace.flow.samples import Target
+    from headrace.flow.status import Finding, Progress
     from headrace.flow.trial import Result
     from headrace.model.project import LoadedProject
     from headrace.model.run import Run
@@ -204,6 +208,12 @@ class App:
 
         return status(self.project, self.lake, self.engine, self.store)
 
+    def progress(self) -> Progress:
+        """How far counting has come, without a look at any record."""
+        from headrace.flow.status import progress
+
+        return progress(self.project, self.lake, self.engine, self.store)
+
     def doctor(self) -> list[Finding]:
         from headrace.flow.status import doctor
 
@@ -243,21 +253,95 @@ class App:
 
         return trials(self.folder, names, make)
 
-    def generate(self, scale: float, seed: int, folder: str | None, *, what: str = "generate") -> Path:
-        """Runs ``what`` of the project's ``samples.py``; gives the folder that it wrote."""
+    def samples(self, what: str) -> Callable[..., None] | None:
+        """What the project's ``samples.py`` defines under this name, if it does."""
+        file = self.folder / "samples.py"
+        found: Callable[..., None] | None = runpy.run_path(str(file)).get(what) if file.is_file() else None
+        return found
+
+    def deliver(
+        self,
+        observer: Observer,
+        to: Sequence[str],
+        scale: float,
+        seed: int,
+        *,
+        what: str = "generate",
+        again: bool = False,
+    ) -> dict[str, int]:
+        """Makes sample data for each of ``to``: ``sftp``, ``kafka``, ``folder`` (the inbox) or the path of another one.
+        What an interrupted call has delivered is not delivered again. Gives how many files were made, and were there."""
+        from headrace.flow.generate import Noted, Server, Several, Topics, ledger_name
+        from headrace.flow.samples import Folder
+
+        place = self.folder / ".headrace" / "gen"
+        work = place / f"work-{os.getpid()}"
+        started = time.monotonic()
+        with wiring.gen_lock(self.folder), ExitStack() as stack:
+            for left in place.glob("work-*"):
+                shutil.rmtree(left)
+            work.mkdir(parents=True)
+            stack.callback(shutil.rmtree, work)
+            inbox = Folder(self.folder / self.settings["inbox.path"])
+            targets: list[Target] = []
+            ledgers: dict[str, Path] = {}
+            for name in dict.fromkeys(to):
+                target: Target
+                if name == "kafka":
+                    if self.log.is_bronze:
+                        raise SettingError("HR0601", "there is no log in Kafka: kafka.brokers is empty", help="set it")
+                    alone = work / "alone"
+                    target = Topics(self.project, self.log, self.engine, observer, inbox, alone, wiring.folder_inbox)
+                    known = f"kafka {self.settings['kafka.brokers']}"
+                elif name == "sftp":
+                    target = Server(stack.enter_context(wiring.drop(self.settings)))
+                    known = f"sftp {self.settings['inbox.url']}"
+                else:
+                    folder = self.folder / self.settings["inbox.path"] if name == "folder" else Path(name).resolve()
+                    folder.mkdir(parents=True, exist_ok=True)
+                    target, known = Folder(folder), f"folder {folder}"
+                ledgers[name] = place / f"{ledger_name(self.folder, what, scale, seed, known)}.txt"
+                if again:
+                    ledgers[name].unlink(missing_ok=True)
+                targets.append(Noted(target, ledgers[name], flushed=name == "kafka"))
+            several = Several(targets, observer)
+            observer.begin("generate", ", ".join(dict.fromkeys(to)))
+            self.generate(scale, seed, str(work), what=what, target=several)
+            for name, ledger in ledgers.items():
+                if name != "kafka":  # a file that is sent twice is one; a topic must never have it twice
+                    ledger.unlink()
+        observer.end("generate", ", ".join(dict.fromkeys(to)), several.counts, time.monotonic() - started)
+        return several.counts
+
+    def volumes(self) -> Mapping[str, float]:
+        """Scales that the project's ``samples.py`` has names for."""
+        file = self.folder / "samples.py"
+        found: Mapping[str, float] = runpy.run_path(str(file)).get("VOLUMES", {}) if file.is_file() else {}
+        return found
+
+    def generate(
+        self,
+        scale: float,
+        seed: int,
+        folder: str | None,
+        *more: Any,
+        what: str = "generate",
+        target: Target | None = None,
+    ) -> Path:
+        """Runs ``what`` of the project's ``samples.py``; gives the folder that it wrote, unless it wrote to ``target``."""
         from headrace.flow.samples import Samples
 
         file = self.folder / "samples.py"
-        target = Path(folder) if folder else self.folder / self.settings["inbox.path"]
-        target.mkdir(parents=True, exist_ok=True)
-        generator = runpy.run_path(str(file)).get(what) if file.is_file() else None
+        place = Path(folder) if folder else self.folder / self.settings["inbox.path"]
+        place.mkdir(parents=True, exist_ok=True)
+        generator = self.samples(what)
         if generator is None:
             raise DeclarationError(
                 "HR0102", f"{file} does not define {what}(samples)", help=f"def {what}(samples: Samples) -> None: …"
             )
-        with wiring.scratch(self.folder, self.settings, target) as run_sql:
+        with wiring.scratch(self.folder, self.settings, place) as run_sql:
             try:
-                generator(Samples(run_sql, target, seed=seed, scale=scale))
+                generator(Samples(run_sql, place, seed=seed, scale=scale, target=target), *more)
             except ModuleNotFoundError as error:
                 raise OutsideError("HR0701", str(error), help=f"install what {file.name} imports") from None
-        return target
+        return place

@@ -169,7 +169,7 @@ _code(
 )
 _code(
     "HR0102",
-    "project.py failed",
+    "project.py or routes.py failed",
     "Python could not run the file; the message is Python's own.",
     "Mend the line that is shown.",
 )
@@ -196,6 +196,12 @@ _code(
     "A page names something that is not there",
     "A tile's query, or a column that it draws, does not exist.",
     "The help shows the nearest name.",
+)
+_code(
+    "HR0107",
+    "A route of routes.py cannot be served",
+    "Its query, one of its parameters or columns does not exist, or its path is another one's.",
+    "The help shows the nearest name, or what is allowed here.",
 )
 # Codes from HR0200 on are about SQL.
 _code(

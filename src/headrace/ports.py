@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace.model.serving import ServingTable
@@ -184,6 +185,14 @@ class Feed(Protocol):
 
     def close(self) -> None:
         """Leaves the group, so that others take the lanes over at once."""
+        ...
+
+
+class Drop(Protocol):
+    """Where files are delivered to."""
+
+    def put(self, path: str, file: Path) -> None:
+        """Delivers a file; it is seen whole or not at all. Repeating is harmless."""
         ...
 
 

@@ -82,6 +82,9 @@ SETTINGS = (
     Setting("serve.max_rows", int, 10_000, "rows that one answer may have", low=1),
     Setting("serve.max_scan", int, 200_000, "rows of serving tables that one answer may read", low=1),
     Setting("serve.connections", int, 1_000, "connections that may be open at once", low=1),
+    Setting(
+        "serve.routes", str, "", "packs of routes.py that are served too, with commas; without a name they are off"
+    ),
     Setting("serve.proxies", str, "", "addresses of proxies whose X-Forwarded-For is believed, with commas"),
     Setting("serve.access_log", bool, True, "whether each request is a line of JSON on standard error"),
 )

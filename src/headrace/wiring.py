@@ -7,10 +7,11 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headrace.errors import SettingError
 from headrace.settings import Settings, size
 
 if TYPE_CHECKING:
-    from headrace.ports import Engine, Inbox, Lake, Log, Observer, Store
+    from headrace.ports import Drop, Engine, Inbox, Lake, Log, Observer, Store
 
 
 def engine(folder: Path, settings: Settings, *others: Path) -> Engine:
@@ -43,6 +44,28 @@ def inbox(folder: Path, settings: Settings) -> Inbox:
     from headrace.adapters.folder_inbox import FolderInbox
 
     return FolderInbox(folder / settings["inbox.path"], settings["inbox.quiet"], done=settings["inbox.done"])
+
+
+def folder_inbox(folder: Path) -> Inbox:
+    """A folder whose files are complete."""
+    from headrace.adapters.folder_inbox import FolderInbox
+
+    return FolderInbox(folder, 0.0)
+
+
+@contextmanager
+def drop(settings: Settings) -> Iterator[Drop]:
+    """Where the SFTP inbox is filled; raises SettingError HR0601 where there is none."""
+    if not settings["inbox.url"]:
+        raise SettingError("HR0601", "there is no SFTP server: inbox.url is empty", help="inbox.url = sftp://...")
+    from headrace.adapters.sftp_drop import SftpDrop
+
+    names = ("url", "host_key", "key", "passphrase", "password", "done", "timeout")
+    opened = SftpDrop(**{name: settings[f"inbox.{name}"] for name in names})
+    try:
+        yield opened
+    finally:
+        opened.close()
 
 
 def lake(folder: Path, settings: Settings) -> Lake:
@@ -89,6 +112,12 @@ def land_lock(folder: Path) -> AbstractContextManager[None]:
     from headrace.adapters.file_lock import waited_for
 
     return waited_for(folder / ".headrace" / "land.lock")
+
+
+def gen_lock(folder: Path) -> AbstractContextManager[None]:
+    from headrace.adapters.file_lock import held
+
+    return held(folder / ".headrace" / "gen.lock")
 
 
 @contextmanager

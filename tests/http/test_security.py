@@ -360,7 +360,7 @@ def test_an_error_of_ours_tells_nothing_but_where_to_look(
     start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     site = start()
-    monkeypatch.setattr(site.server._answers, "_values", lambda *_: 1 / 0)
+    monkeypatch.setattr(site.server._answers, "values", lambda *_: 1 / 0)
     response = site.get("/v1/queries/total")
     body = response.json()
     assert (response.status_code, body["type"]) == (500, "/docs/errors/HR0999")

@@ -11,7 +11,7 @@ from headrace.cli import init
 from tests.http.conftest import Running, running
 from tests.kit import ProjectFolder
 
-TILES = {"network": 11, "one-subscriber": 5, "data-quality": 2}
+TILES = {"network": 11, "live": 8, "one-subscriber": 5, "data-quality": 2}
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import time
 
 import click
 
-from headrace.cli.shared import open_app, print_json, print_table
-from headrace.errors import CODES, NotFoundError, ProjectErrors, nearest
+from headrace.cli.shared import Progress, open_app, print_json, print_table
+from headrace.errors import CODES, NotFoundError, ProjectErrors, SettingError, nearest
 
 
 @click.command()
@@ -40,6 +40,12 @@ def check(ctx: click.Context, as_json: bool) -> int:
         ["query", "table", "partition", "clustering", "fetch"],
         [[t["query"], t["table"], t["partition"], t["clustering"], t["fetch"]] for t in found["tables"]],
     )
+    if found["routes"]:
+        click.echo()
+        print_table(
+            ["route", "query", "served"],
+            [[r["path"], r["query"], f"serve.routes = {r['pack']}" if r["pack"] else "yes"] for r in found["routes"]],
+        )
     counts = found["counts"]
     said = ", ".join(f"{n} {what}" for what, n in counts.items())
     click.echo(f"\nno errors: {said} ({time.monotonic() - started:.2f} s)", err=True)
@@ -92,16 +98,40 @@ def test(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> int:
     "--scale", default=1.0, show_default=True, type=click.FloatRange(min=0.001), help="Multiplies the volume."
 )
 @click.option("--seed", default=1, show_default=True, help="The same seed gives the same bytes.")
-@click.option("--to", "folder", type=click.Path(file_okay=False), help="Folder to write (default: the inbox).")
+@click.option("--volume", help="A scale that samples.py has a name for, as dev or prod.")
+@click.option(
+    "--to",
+    multiple=True,
+    metavar="folder|sftp|kafka|DIR",
+    help="Where to: the inbox's folder (default), its SFTP server, the sources' topics, or another folder; may be repeated.",
+)
+@click.option("--again", is_flag=True, help="Begin anew instead of going on where it was interrupted.")
 @click.option(
     "--original", is_flag=True, help="The very files of the system that the project replaces, if it can make them."
 )
 @click.pass_context
-def gen(ctx: click.Context, scale: float, seed: int, folder: str | None, original: bool) -> None:
-    """Generate the project's sample data (`samples.py`) into its inbox."""
+def gen(
+    ctx: click.Context, scale: float, volume: str | None, seed: int, to: tuple[str, ...], again: bool, original: bool
+) -> None:
+    """Generate the project's sample data (`samples.py`) into its inbox, onto its SFTP server, or into its topics.
+
+    Killed and called again, it goes on: no file is left out, and no record comes twice.
+    """
+    app = open_app(ctx)
+    if volume is not None:
+        volumes = app.volumes()
+        if volume not in volumes:
+            known = nearest(volume, volumes) if volumes else "samples.py has none: VOLUMES = {...}"
+            raise SettingError("HR0601", f"--volume is '{volume}'", help=known)
+        scale = volumes[volume]
+    targets = [part for name in to or ("folder",) for part in name.split(",") if part]
     started = time.monotonic()
-    written = open_app(ctx).generate(scale, seed, folder, what="original" if original else "generate")
-    click.echo(f"sample data in {written} ({time.monotonic() - started:.1f} s)", err=True)
+    counts = app.deliver(Progress(), targets, scale, seed, what="original" if original else "generate", again=again)
+    where = ", ".join(str(app.folder / app.settings["inbox.path"]) if name == "folder" else name for name in targets)
+    rest = f", {counts['there already']:,} were there" if counts["there already"] else ""
+    click.echo(
+        f"sample data in {where}: {counts['files']:,} files{rest} ({time.monotonic() - started:.1f} s)", err=True
+    )
 
 
 @click.group()

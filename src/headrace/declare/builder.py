@@ -56,6 +56,13 @@ def table(query: str, *, title: str = "", **given: str) -> Tile:
     return Tile("table", query, title or query, given=_texts(given))
 
 
+def status(figure: str, *, title: str = "", unit: str = "") -> Tile:
+    """A tile with a figure of the project itself: ``rate`` (records counted a second), ``lag`` (records that have landed and
+    are not counted), ``counted`` (records), ``workers`` (of the stream), ``as_of`` (the newest event that is counted),
+    ``watermark`` (all before it is final)."""
+    return Tile("status", "", title or figure, y=figure, unit=unit)
+
+
 def _texts(given: Mapping[str, object]) -> dict[str, str]:
     """Parameters as a URL would have them."""
     return {name: str(value) for name, value in given.items()}
@@ -162,9 +169,14 @@ class Project:
         version until ``headrace run --refit``."""
         self.pins.append(name)
 
-    def page(self, title: str, *tiles: Tile, **filters: str) -> None:
-        """Adds a page of tiles. ``filters`` are the first values of parameters that its queries share."""
-        self.pages.append(Page(title, tiles, _texts(filters), _here()))
+    def page(self, title: str, *tiles: Tile, refresh: str = "", **filters: str) -> None:
+        """Adds a page of tiles. ``filters`` are the first values of parameters that its queries share; with ``refresh``
+        (``5 seconds``) the page shows itself anew after so long."""
+        place = _here()
+        seconds = _duration(refresh) if refresh else 0
+        if seconds is None or (refresh and not 1 <= seconds <= 86_400):
+            self.wrong("HR0106", f"page '{title}': refresh is {refresh!r}", place, "1 second to 1 day, as 5 seconds")
+        self.pages.append(Page(title, tiles, _texts(filters), place, seconds or 0))
 
     def wrong(self, code: str, what: str, place: Place, help: str = "") -> None:
         """Notes an error; all of them are raised together when the project is loaded."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import sys
 import traceback
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import Protocol
 
 from headrace.declare.builder import IDENTIFIER, Project
+from headrace.declare.routes import Routes
 from headrace.errors import DeclarationError, HeadraceError, ParameterError, Place, ProjectErrors, nearest
 from headrace.model.mart import Dataset, Mart
-from headrace.model.page import Page
+from headrace.model.page import FIGURES, Page
 from headrace.model.project import LoadedProject
+from headrace.model.route import Route, RouteParameter, fields
 from headrace.model.serving import Parameter
 from headrace.model.source import Source
 from headrace.model.types import Column, Type, parse_type
@@ -76,6 +79,7 @@ class _Loader:
             self.add_query(text)
         for page in project.pages:
             self.check_page(page)
+        routes = self.read_routes()
         for pin in project.pins:
             if pin not in self.marts:
                 self.errors.append(
@@ -112,6 +116,7 @@ class _Loader:
             self.queries,
             tuple(project.pages),
             tuple(project.pins),
+            routes,
         )
 
     def run_declarations(self) -> Project:
@@ -143,7 +148,7 @@ class _Loader:
         line = error.lineno if isinstance(error, SyntaxError) else (lines[-1].lineno if lines else 0)
         text = file.read_text().splitlines()[line - 1] if line else ""
         return DeclarationError(
-            "HR0102", f"{type(error).__name__}: {error}", place=Place("project.py", line or 0, 1, text)
+            "HR0102", f"{type(error).__name__}: {error}", place=Place(file.name, line or 0, 1, text)
         )
 
     def relative(self, error: DeclarationError) -> DeclarationError:
@@ -353,6 +358,10 @@ class _Loader:
     def check_page(self, page: Page) -> None:
         filters = dict(page.filters)
         for tile in page.tiles:
+            if tile.kind == "status":
+                if tile.y not in FIGURES:
+                    self.page_error(page, f"a tile shows '{tile.y}', which is no figure", nearest(str(tile.y), FIGURES))
+                continue
             query = self.queries.get(tile.query)
             if query is None:
                 if not (self.folder / "queries" / f"{tile.query}.sql").is_file():
@@ -380,8 +389,9 @@ class _Loader:
                 if name in parameters:
                     self.check_preset(page, parameters[name], value)
 
-        if filters and all(tile.query in self.queries for tile in page.tiles):
-            known = [p.name for tile in page.tiles for p in self.queries[tile.query].parameters]
+        shown = [tile.query for tile in page.tiles if tile.kind != "status"]
+        if filters and all(name in self.queries for name in shown):
+            known = [p.name for name in shown for p in self.queries[name].parameters]
             for name in filters:
                 self.page_error(page, f"no tile's query has a parameter '{name}'", nearest(name, known))
 
@@ -396,6 +406,102 @@ class _Loader:
         self.errors.append(
             self.relative(DeclarationError("HR0106", f"page '{page.title}': {what}", place=page.place, help=help))
         )
+
+    # Routes
+
+    def read_routes(self) -> tuple[Route, ...]:
+        file = self.folder / "routes.py"
+        if not file.is_file():
+            return ()
+        try:
+            names = runpy.run_path(str(file))
+        except Exception as error:  # noqa: BLE001  the user's own code may raise anything
+            self.errors.append(self.python_error(file, error))
+            return ()
+        routes = names.get("routes")
+        if not isinstance(routes, Routes):
+            what = "routes.py does not make Routes named 'routes'"
+            self.errors.append(DeclarationError("HR0102", what, place=Place("routes.py"), help="routes = Routes()"))
+            return ()
+        self.errors += [self.relative(e) for e in routes.errors]
+        for route in routes.routes:
+            self.check_route(route)
+        return tuple(routes.routes)
+
+    def check_route(self, route: Route) -> None:
+        query = self.queries.get(route.query)
+        if route.query and query is None:
+            known = [f.stem for f in (self.folder / "queries").glob("*.sql")]
+            if route.query not in known:  # else it has errors of its own
+                self.route_error(route, f"there is no query '{route.query}'", nearest(route.query, known))
+            return
+        parameters = {p.name: p for p in query.parameters} if query is not None else {}
+        columns = [c.name for c in query.columns] if query is not None else []
+        for name, one in route.parameters.items():
+            if one.name in parameters:
+                self.check_route_parameter(route, name, one, parameters[one.name])
+            else:
+                what = f"query '{route.query}' has no parameter '{one.name}'"
+                self.route_error(route, what, nearest(one.name, parameters) if parameters else "it has none")
+        mapped = {one.name for one in route.parameters.values()} | set(route.preset)
+        for name, text in route.preset.items():
+            if name not in parameters:
+                self.route_error(
+                    route,
+                    f"query '{route.query}' has no parameter '{name}'",
+                    nearest(name, parameters) if parameters else "it has none",
+                )
+                continue
+            try:
+                value_of(parameters[name], text)
+            except ParameterError as error:
+                self.route_error(route, error.what, error.help)
+        for p in parameters.values():
+            if p.required and p.name not in mapped:
+                what = f"parameter '{p.name}' of query '{route.query}' is required, and nothing gives it"
+                self.route_error(route, what, f'"{p.name}": parameter("{p.name}")')
+        for name in route.in_path:
+            if name not in route.parameters:
+                what = f"the path has '{{{name}}}', which is no parameter"
+                self.route_error(route, what, nearest(name, route.parameters) if route.parameters else "declare it")
+        for name in route.between or ():
+            if name not in route.parameters:
+                self.route_error(
+                    route, f"between names '{name}', which is no parameter", nearest(name, route.parameters)
+                )
+        own = ["limit"] if route.pages else []
+        own += ["cursor"] if query is not None and query.limit is not None else []
+        for name in own:
+            if name in route.parameters:
+                self.route_error(route, f"'{name}' is a name of paging", "another name")
+        if route.pages and (route.between is None or route.pages not in columns):
+            self.route_error(route, f"pages names '{route.pages}'", "a column of the query, and between= its range")
+        for shape in (route.answer, *([route.unready] if route.unready is not None else [])):
+            for field, _ in fields(shape):
+                if field.kind == "column" and field.name not in columns:
+                    self.route_error(route, f"query '{route.query}' has no column '{field.name}'",
+                                     nearest(field.name, columns) if columns else "a route without a query has none")  # fmt: skip
+                if field.kind == "given" and field.name not in route.parameters:
+                    self.route_error(route, f"given names '{field.name}', which is no parameter",
+                                     nearest(field.name, route.parameters) if route.parameters else "there are none")  # fmt: skip
+
+    def check_route_parameter(self, route: Route, name: str, one: RouteParameter, parameter: Parameter) -> None:
+        dated = parameter.type.name == "DATE" or parameter.type.is_instant
+        if (one.time or one.plus or one.newest) and not dated:
+            what = f"'{name}' is a time, and parameter '{one.name}' is {parameter.type}"
+            self.route_error(route, what, "without time=, plus= and newest=")
+        if one.plus and not one.time:
+            self.route_error(route, f"'{name}' has plus= and no time=", "time= says how it is written")
+        if parameter.many and (one.time or one.choices or one.pattern or one.plus):
+            self.route_error(route, f"'{name}' takes several values", "without time=, plus=, pattern= and choices=")
+        try:
+            re.compile(one.pattern)
+        except re.error as error:
+            self.route_error(route, f"the pattern of '{name}': {error}", "a regular expression")
+
+    def route_error(self, route: Route, what: str, help: str) -> None:
+        error = DeclarationError("HR0107", f"route '{route.path}': {what}", place=route.place, help=help)
+        self.errors.append(self.relative(error))
 
 
 _ORIGIN = [("_lane", "VARCHAR"), ("_offset", "BIGINT")]

@@ -10,7 +10,7 @@ from headrace.sql.query import MOST
 
 
 def report(project: LoadedProject) -> dict[str, Any]:
-    """Marts with the path that serves them, serving tables with their keys and how far a fetch is bounded."""
+    """Marts with the path that serves them, serving tables with their keys and how far a fetch is bounded, and routes."""
     marts = [
         {
             "name": m.name,
@@ -40,7 +40,10 @@ def report(project: LoadedProject) -> dict[str, Any]:
         "queries": len(project.queries),
         "pages": len(project.pages),
     }
-    return {"marts": marts, "tables": tables, "counts": counts}
+    routes = [{"path": r.path, "query": r.query or None, "pack": r.pack or None} for r in project.routes]
+    if routes:
+        counts["routes"] = len(routes)
+    return {"marts": marts, "tables": tables, "routes": routes, "counts": counts}
 
 
 class _Anything(dict[str, Any]):

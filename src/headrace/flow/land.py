@@ -160,6 +160,11 @@ def _write(arrivals: _Arrivals, lake: Lake, engine: Engine) -> int:
     return int(engine.rows(unreadable)[0][0])
 
 
+def produce(source: Source, inbox: Inbox, log: Log, engine: Engine, observer: Observer) -> None:
+    """Appends the records of an inbox's files to the source's topic, whether or not such files were landed before."""
+    _produce(_Arrivals(source, inbox, observer, [], "new version"), log, engine)
+
+
 def _produce(arrivals: _Arrivals, log: Log, engine: Engine) -> None:
     """Appends the records of new files to the source's topic, file after file."""
     source = arrivals.source

@@ -172,6 +172,40 @@ def streaming(
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far counting has come, over all sources of facts: records that batch or stream have counted, and that have
+    landed and are not counted; the newest event time that is counted; up to when all is final; who streams."""
+
+    counted: int
+    lag: int
+    as_of: str | None
+    watermark: str | None
+    workers: int
+
+
+def progress(project: LoadedProject, lake: Lake, engine: Engine, store: Store) -> Progress:
+    """Read from the lake's ends of lanes and the store's control rows: no record is looked at."""
+    pointer = pointer_of(store)
+    generation = generation_of(store, pointer.generation)
+    streamed = streamed_sources(project) if generation.epoch in pointer.streamed else set()
+    counted = lag = 0
+    newest: dict[str, str] = {}
+    facts = [source for source in project.sources.values() if source.role == "fact"]
+    for source in facts:
+        lanes = lanes_of(source, lake, engine)
+        by = store if source.name in streamed else None
+        newest |= newest_of(generation, by, lanes)
+        for lane, landed in ends(lake.snapshot(f"bronze/{source.name}"), lanes).items():
+            name = epochs.progress_name(generation.epoch, lane)
+            done = max(generation.cut.get(lane, lanes[lane]), reached(by, name)[0] if by is not None else 0)
+            counted += done - lanes[lane]
+            lag += max(landed - done, 0)
+    as_of = max((moment for moment in newest.values() if moment), key=moment_order, default=None)
+    mark = watermark(project, newest, [source.name for source in facts])
+    return Progress(counted, lag, as_of, mark.text, len(pointer.workers))
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that doctor looked at."""
 

@@ -14,6 +14,7 @@ import msgspec
 from headrace import __version__
 from headrace.errors import NotReadyError, ParameterError
 from headrace.flow.answer import Answer, Reader
+from headrace.flow.watermark import newest_of
 from headrace.http.budget import Bounded, SpentError
 from headrace.http.problems import Refusal, Reply
 from headrace.model.project import LoadedProject
@@ -85,7 +86,7 @@ class Answers:
     async def ask(self, name: str, given: Mapping[str, Any], cursor: str | None = None) -> Answer:
         """The answer to a query; raises what ``Reader.answer`` raises, and Refusal."""
         query = self.reader.query(name)
-        values = self._values(query, given)
+        values = self.values(query, given)
         try:
             return self._at_once(query, values, cursor)
         except SpentError:
@@ -95,34 +96,53 @@ class Answers:
         """What is published now; raises NotReadyError HR0402."""
         return self.reader.generation(self.reader.pointer().generation)
 
+    def newest(self, generation: Generation) -> dict[str, str]:
+        """The newest event time of each lane, by the stream where it counts in this generation's epoch."""
+        streamed = self._store if generation.epoch in self.reader.pointer().streamed else None
+        return newest_of(generation, streamed, generation.as_of)
+
     # For the API
 
     async def reply(self, name: str, query_string: bytes, none_match: bytes | None) -> Reply:
         """The whole response to ``GET /v1/queries/{name}``; raises HeadraceError."""
         query = self.reader.query(name)
         form = self.forms[name]
-        given = _given(query_string)
-        for parameter, value in given.items():
-            if value == "":  # not the same as none: an unset variable of a caller must not ask for everything
-                raise ParameterError(
-                    "HR0502", f"parameter '{parameter}' is empty", parameter=parameter, help="leave it out"
-                )
+        given = given_of(query_string)
         cursor = given.pop("cursor", None)
-        values = self._values(query, given)
+        values = self.values(query, given)
+        row = form.row
+
+        def write(answer: Answer) -> tuple[bytes, bytes | None]:
+            document = Document(
+                name, answer.generation, answer.as_of, answer.watermark, answer.final, answer.idle, answer.complete,
+                [row(*r) for r in answer.rows], answer.cursor,
+            )  # fmt: skip
+            following = None if answer.cursor is None else _next(name, query_string, answer.cursor)
+            return self._encode(document), following
+
+        return await self.respond(form, values, cursor, query_string, none_match, write)
+
+    async def respond(
+        self,
+        form: Form,
+        values: dict[str, Any],
+        cursor: str | None,
+        question: bytes,
+        none_match: bytes | None,
+        write: Callable[[Answer], tuple[bytes, bytes | None]],
+    ) -> Reply:
+        """The whole response to ``question``, which names it for the ETag; ``write`` gives the body of an answer, and
+        the URL of what follows it."""
         if none_match is not None and form.timeless and not self._streamed():
             generation = self.generation()
-            tag = self._tag(form, generation, query_string)
+            tag = self._tag(form, generation, question)
             if tag in none_match or none_match == b"*":
                 return Reply(304, [(b"etag", tag), (b"cache-control", b"no-cache")], b"")
         try:
-            answer = self._at_once(query, values, cursor)
+            answer = self._at_once(form.query, values, cursor)
         except SpentError:
-            answer = await self._in_thread(query, values, cursor)
-        row = form.row
-        document = Document(
-            name, answer.generation, answer.as_of, answer.watermark, answer.final, answer.idle, answer.complete,
-            [row(*r) for r in answer.rows], answer.cursor,
-        )  # fmt: skip
+            answer = await self._in_thread(form.query, values, cursor)
+        body, following = write(answer)
         headers: Headers = [
             (b"content-type", b"application/json"),
             (b"cache-control", b"no-cache"),
@@ -133,15 +153,16 @@ class Answers:
         if answer.as_of is not None:
             headers.append((b"headrace-as-of", answer.as_of.encode()))
         if form.timeless and not answer.streamed:
-            headers.append((b"etag", self._tag(form, self.reader.generation(answer.generation), query_string)))
-        if answer.cursor is not None:
-            headers.append((b"link", _next(name, query_string, answer.cursor)))
-        return Reply(200, headers, self._encode(document), len(answer.rows))
+            headers.append((b"etag", self._tag(form, self.reader.generation(answer.generation), question)))
+        if following is not None:
+            headers.append((b"link", b'<%b>; rel="next"' % following))
+        return Reply(200, headers, body, len(answer.rows))
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _values(self, query: Query, given: Mapping[str, Any]) -> dict[str, Any]:
+    def values(self, query: Query, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Stored values of a query's parameters, its limit within ``max_rows``; raises ParameterError HR0502."""
         values = parameters_of(query, given)
         if query.limit is not None and values[query.limit] is not None and values[query.limit] > self.max_rows:
             if query.limit in given:
@@ -193,19 +214,17 @@ class Answers:
             raise _too_much(self.max_rows)
         return answer
 
-    def _tag(self, form: Form, generation: Generation, query_string: bytes) -> bytes:
+    def _tag(self, form: Form, generation: Generation, question: bytes) -> bytes:
         """A strong validator: the same code, query, question and publication give the same bytes."""
-        question = b"\0".join(
-            (form.definition, b"%d" % generation.number, generation.published_at.encode(), query_string)
-        )
-        return b'"' + hashlib.blake2b(question, digest_size=12).hexdigest().encode() + b'"'
+        whole = b"\0".join((form.definition, b"%d" % generation.number, generation.published_at.encode(), question))
+        return b'"' + hashlib.blake2b(whole, digest_size=12).hexdigest().encode() + b'"'
 
 
 def _too_much(rows: int) -> Refusal:
     return Refusal(400, "HR0607", f"the answer has more than {rows} rows", help="ask for a shorter range")
 
 
-def _given(query_string: bytes) -> dict[str, Any]:
+def given_of(query_string: bytes) -> dict[str, Any]:
     """Parameters as sent: a text each, or a list where one came several times. Raises ParameterError HR0502."""
     try:
         if b"%" in query_string or b"+" in query_string or not query_string.isascii():
@@ -230,10 +249,15 @@ def _given(query_string: bytes) -> dict[str, Any]:
             given[name] = values if len(values) > 1 else values[0]
         if isinstance(given.get("cursor"), list):
             raise ParameterError("HR0502", "parameter 'cursor' is given twice", parameter="cursor", help="give it once")
+    for parameter, value in given.items():
+        if value == "":  # not the same as none: an unset variable of a caller must not ask for everything
+            raise ParameterError(
+                "HR0502", f"parameter '{parameter}' is empty", parameter=parameter, help="leave it out"
+            )
     return given
 
 
 def _next(name: str, query_string: bytes, cursor: str) -> bytes:
-    """The Link header of the following page (RFC 8288)."""
+    """The URL of the following page."""
     kept = [part for part in query_string.decode("ascii").split("&") if part and not part.startswith("cursor=")]
-    return f'</v1/queries/{name}?{"&".join([*kept, f"cursor={cursor}"])}>; rel="next"'.encode()
+    return f"/v1/queries/{name}?{'&'.join([*kept, f'cursor={cursor}'])}".encode()

@@ -48,7 +48,7 @@ class Filter:
 async def filters(
     page: Page, answers: Answers, given: Mapping[str, str], generation: Generation | None
 ) -> list[Filter]:
-    """The page's filters with their values: from the URL, else the page, else the newest data and the first choice."""
+    """The page's filters with their values: from the URL, else the page, else the newest data or the first choice."""
     found: dict[str, Filter] = {}
     for query, parameter in _shared(page, answers):
         if parameter.name not in found:
@@ -62,6 +62,8 @@ def _shared(page: Page, answers: Answers) -> Iterator[tuple[Query, Parameter]]:
     """Parameters that no tile presets. A limit is the tile's own affair unless the page names it."""
     preset = {name for tile in page.tiles for name in tile.given}
     for tile in page.tiles:
+        if tile.kind == "status":
+            continue
         query = answers.project.queries[tile.query]
         for parameter in query.parameters:
             if parameter.name not in preset and (parameter.name != query.limit or parameter.name in page.filters):
@@ -81,7 +83,8 @@ async def _filter(
     if value is None:
         value = page.filters.get(parameter.name) or _newest(query, parameter, generation)
         if not value and parameter.required and choices:
-            value = choices[0].value
+            dated = parameter.type.name == "DATE" or parameter.type.is_instant
+            value = max(c.value for c in choices) if dated else choices[0].value
     if choices and value and value not in {c.value for c in choices}:
         choices = (Choice(value, value), *choices)
     kind, hint = _kind(parameter), ""

@@ -15,6 +15,7 @@ from headrace.http import problems
 from headrace.http.access_log import AccessLog
 from headrace.http.answers import Answers
 from headrace.http.auth import Authenticator, Login
+from headrace.http.contracts import Call, Contracts
 from headrace.http.limits import headers_of
 from headrace.http.meter import Meter
 from headrace.http.problems import Problem, Reply
@@ -49,6 +50,7 @@ class Gateway:
         self,
         routes: Application,
         answers: Answers,
+        contracts: Contracts,
         auth: Authenticator,
         meter: Meter,
         log: AccessLog | None,
@@ -59,6 +61,7 @@ class Gateway:
         self._page = page
         self._routes = routes
         self._answers = answers
+        self._contracts = contracts
         self._auth = auth
         self._meter = meter
         self._log = log
@@ -76,9 +79,10 @@ class Gateway:
         address = scope["client"][0] if scope["client"] else ""
         responder = _Responder(send, request_id)
         who, code, route, rows = "", "", "other", None
+        call = None if path.startswith(QUERIES) else self._contracts.find(path)
         try:
             headers = headers_of(scope["headers"], path, query)
-            if not self._is_open(path, headers, address):
+            if not self._is_open(path, headers, address) and not (call is not None and call.is_open):
                 caller = self._auth.known(headers)
                 if not self._auth.fresh:
                     # True of every request that this turn of the event loop handles: all were received before it.
@@ -94,15 +98,22 @@ class Gateway:
                 reply = await self._answers.reply(name, query, headers.get(b"if-none-match"))
                 rows = reply.rows
                 await responder.reply(reply)
+            elif call is not None and method in ("GET", "HEAD"):
+                route = call.route.path
+                reply = await call.reply(query, headers.get(b"if-none-match"))
+                rows = reply.rows
+                await responder.reply(reply)
             else:
                 await self._routes(scope, receive, responder)
                 route = scope.get("headrace.route", route)
         except Exception as error:  # noqa: BLE001 - the edge: every failure becomes a problem document
-            code = await self._refuse(error, scope, responder, request_id)
+            code = await self._refuse(error, scope, responder, request_id, call)
         seconds = time.perf_counter() - began
         self._meter.request(route, responder.status, seconds)
         if self._log is not None:
-            sent, milliseconds = scope["raw_path"], seconds * 1000
+            # What stands in a declared path is a value, and the log has none.
+            sent = call.route.path.encode() if call is not None else scope["raw_path"]
+            milliseconds = seconds * 1000
             self._log.note(
                 time.time(),
                 request_id,
@@ -120,14 +131,17 @@ class Gateway:
     def _turn_ends(self) -> None:
         self._auth.fresh = False
 
-    async def _refuse(self, error: Exception, scope: Scope, responder: _Responder, request_id: str) -> str:
+    async def _refuse(
+        self, error: Exception, scope: Scope, responder: _Responder, request_id: str, call: Call | None
+    ) -> str:
         """Answers with what went wrong, and gives its code. What is our own fault also goes to standard error."""
         problem = problems.problem(error, scope["path"][:LONGEST_INSTANCE], request_id)
         if problem.status == 500:
             print(f"request {request_id}:", "".join(traceback.format_exception(error)), file=sys.stderr, flush=True)  # noqa: T201
         if not responder.started:
-            page = self._page(problem) if _wants_page(scope) else None
-            await responder.reply(problems.reply(error, problem, page))
+            page = self._page(problem) if call is None and _wants_page(scope) else None
+            member = call.route.error if call is not None else ""
+            await responder.reply(problems.reply(error, problem, page, member))
         return error.code if isinstance(error, HeadraceError) else "HR0999"
 
     def _is_open(self, path: str, headers: dict[bytes, bytes], address: str) -> bool:

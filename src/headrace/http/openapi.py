@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,8 +13,9 @@ from headrace import __version__
 from headrace.errors import CODES
 from headrace.model.page import Page
 from headrace.model.project import LoadedProject
+from headrace.model.route import Field, Route, RouteParameter, Rows, Shape
 from headrace.model.serving import Parameter
-from headrace.model.types import Type
+from headrace.model.types import Column, Type
 from headrace.sql.parameters import example
 from headrace.sql.query import Query
 
@@ -35,7 +37,7 @@ EVERYWHERE = {
 PROTECTED = (400, 401, 403, 405, 413, 414, 429, 431, 500)
 
 
-def document(project: LoadedProject, max_rows: int) -> bytes:
+def document(project: LoadedProject, max_rows: int, routes: Sequence[Route] = ()) -> bytes:
     """The document as JSON. The same declarations give the same bytes."""
     hints = _hints(project.pages)
     paths: dict[str, Any] = {}
@@ -43,6 +45,9 @@ def document(project: LoadedProject, max_rows: int) -> bytes:
     for query in project.queries.values():
         paths[f"/v1/queries/{query.name}"] = {"get": _operation(query, max_rows, hints)}
         schemas[f"Answer_{query.name}"] = _answer(query)
+    for n, route in enumerate(routes):
+        operation = _route(route, project.queries[route.query], max_rows) if route.query else _route_health(route)
+        paths[route.path] = {"get": {"operationId": f"route_{n}_{_words(route.path)}", **operation}}
     paths |= _fixed()
     return msgspec.json.encode({
         "openapi": "3.1.0",
@@ -55,7 +60,8 @@ def document(project: LoadedProject, max_rows: int) -> bytes:
         },
         "servers": [{"url": "/"}],
         "security": [{"basic": []}, {"bearer": []}, {"key": []}],
-        "tags": [{"name": "queries", "description": "Answers"}, {"name": "about", "description": "What there is, and how fresh"},
+        "tags": [*([{"name": "routes", "description": "Answers under the paths and in the words of this project's callers"}] if routes else []),
+                 {"name": "queries", "description": "Answers"}, {"name": "about", "description": "What there is, and how fresh"},
                  {"name": "operations", "description": "For probes and monitoring"}],
         "paths": paths,
         "components": {
@@ -318,6 +324,173 @@ def _problem(status: int) -> Schema:
     return found
 
 
+# Declared routes
+
+
+def _route(route: Route, query: Query, max_rows: int) -> Schema:
+    typed = {p.name: p for p in query.parameters}
+    about = [route.doc or query.doc]
+    if route.between is not None:
+        low, high = route.between
+        ends = {n: ranges(query.sql).get(route.parameters[n].name) for n in route.between}
+        included = bool(route.parameters[high].plus) or bool((ends[high] or ("", False))[1])
+        most = f" It is at most {route.longest / 86_400:g} days long." if route.longest is not None else ""
+        about.append(f"The range is from `{low}` to `{high}`, which is {_in(included)}.{most}")
+    parameters = [_route_parameter(route, name, one, typed[one.name]) for name, one in route.parameters.items()]
+    if route.pages:
+        limit = {"type": "integer", "minimum": 1, "maximum": max_rows}
+        said = f"Rows of a page, or a few more: rows of one `{route.pages}` stay together. `Link` has the next page."
+        parameters.append({"name": "limit", "in": "query", "required": False, "description": said, "schema": limit,
+                           "example": 100})  # fmt: skip
+    if query.limit is not None:
+        parameters.append({"$ref": "#/components/parameters/cursor"})
+    parameters.append({"$ref": "#/components/parameters/if_none_match"})
+    columns = {c.name: c for c in query.columns}
+    sent = {p["name"]: p.get("example") for p in parameters if "$ref" not in p}
+    problems = _problems((*PROTECTED, 404, 503))
+    if route.error:
+        schema = {"type": "object", "properties": {route.error: {"type": "string"}}, "required": [route.error]}
+        problems = {
+            status: {"description": EVERYWHERE[int(status)], "content": {"application/json": {"schema": schema}}}
+            for status in problems
+        }
+    return {
+        "tags": ["routes"],
+        "summary": (route.doc or query.doc).split(". ")[0].strip().rstrip(".") or route.path,
+        "description": "\n\n".join(about),
+        "parameters": parameters,
+        "responses": {
+            "200": {
+                "description": "The answer.",
+                "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS},
+                "content": {
+                    "application/json": {
+                        "schema": _shape_schema(route.answer, columns),
+                        "example": _shape_example(route.answer, columns, route, sent),
+                    }
+                },
+            },
+            "304": {
+                "description": "Not changed since the answer with that ETag.",
+                "headers": {"ETag": {"$ref": "#/components/headers/ETag"}},
+            },
+            **problems,
+        },
+    }
+
+
+def _route_health(route: Route) -> Schema:
+    assert route.unready is not None
+
+    def content(shape: Shape) -> Schema:
+        return {
+            "application/json": {"schema": _shape_schema(shape, {}), "example": _shape_example(shape, {}, route, {})}
+        }
+
+    return {
+        "tags": ["routes"],
+        "summary": route.doc or "Whether answers can be given.",
+        "security": [],
+        "responses": {
+            "200": {"description": "They can.", "content": content(route.answer)},
+            "503": {"description": "Not now.", "content": content(route.unready)},
+            **_problems((400, 405, 413, 414, 431, 500)),
+        },
+    }
+
+
+def _route_parameter(route: Route, name: str, one: RouteParameter, typed: Parameter) -> Schema:
+    in_path = name in route.in_path
+    schema = _schema(typed.type, stored=False)
+    shown: Any = one.example or one.default or example(typed)
+    if one.time:
+        day = one.time == "%Y-%m-%d"
+        schema = {"type": "string", **({"format": "date"} if day else {"pattern": time_pattern(one.time)})}
+        shown = one.example or one.default or SOME_TIME.strftime(one.time)
+    elif one.choices:
+        schema = {"type": "string", "enum": list(one.choices)}
+    elif typed.type.name == "VARCHAR":
+        schema |= {"minLength": 1, "pattern": f"^(?:{one.pattern})$" if one.pattern else NO_NUL}
+    elif schema.get("type") == "integer":
+        shown = 1
+        if typed.maximum is not None:
+            schema |= {"minimum": 1, "maximum": typed.maximum}
+    if one.default is not None:
+        schema["default"] = one.default
+    about = [one.doc or f"As `{one.name}` of the query `{route.query}`."]
+    about += [f"Written `{one.time}`."] if one.time else []
+    about += ["May be left out: the newest day that is counted."] if one.newest else []
+    required = in_path or (typed.required and one.default is None and not one.newest)
+    return {"name": name, "in": "path" if in_path else "query", "required": required, "description": " ".join(about),
+            "schema": schema, "example": shown}  # fmt: skip
+
+
+SOME_TIME = dt.datetime(2024, 1, 31, 12, 0, 0)  # noqa: DTZ001  an example of how times are written
+_TIME_PARTS = {
+    "Y": "(?!0000)[0-9]{4}", "m": "(0[1-9]|1[0-2])", "d": "(0[1-9]|[12][0-9]|3[01])", "H": "([01][0-9]|2[0-3])",
+    "M": "[0-5][0-9]", "S": "[0-5][0-9]", "f": "[0-9]{6}",
+}  # fmt: skip
+
+
+def time_pattern(pattern: str) -> str:
+    """A regular expression of what a ``strptime`` pattern can be; days that a month does not have are not left out."""
+    parts = re.split(r"%(.)", pattern)
+    found = [
+        _TIME_PARTS.get(part, ".+") if i % 2 else re.escape(part).replace(r"\-", "-") for i, part in enumerate(parts)
+    ]
+    return f"^{''.join(found)}$"
+
+
+def _shape_schema(shape: Shape, columns: Mapping[str, Column]) -> Schema:
+    if isinstance(shape, Rows):
+        return {"type": "array", "items": _shape_schema(shape.each, columns)}
+    if not isinstance(shape, Field):
+        required = [n for n, part in shape.items() if not (isinstance(part, Field) and part.optional)]
+        parts = {name: _shape_schema(part, columns) for name, part in shape.items()}
+        return {"type": "object", "properties": parts, "required": required, "additionalProperties": False}
+    if shape.kind == "fixed":
+        return {"const": shape.value}
+    if shape.kind == "now":
+        return {"type": "string"}
+    if shape.kind == "given":
+        return {"type": ["string", "null"]}
+    column = columns[shape.name]
+    if shape.time:
+        schema: Schema = {"type": "string", "description": f"Written `{shape.time}`."}
+    elif shape.number and column.type.name == "DECIMAL":
+        schema = {"type": "number", "description": f"{column.type}, exact"}
+    else:
+        schema = _schema(column.type)
+    if shape.optional:
+        schema["description"] = f"{schema.get('description', '')} Left out where there is none.".strip()
+        return schema
+    return _or_null(schema)
+
+
+def _shape_example(shape: Shape, columns: Mapping[str, Column], route: Route, sent: Mapping[str, Any]) -> Any:
+    if isinstance(shape, Rows):
+        return [_shape_example(shape.each, columns, route, sent)]
+    if not isinstance(shape, Field):
+        return {name: _shape_example(part, columns, route, sent) for name, part in shape.items()}
+    if shape.kind == "fixed":
+        return shape.value
+    if shape.kind == "now":
+        return SOME_TIME.strftime(shape.time)
+    if shape.kind == "given":
+        text, pattern = sent.get(shape.name), route.parameters[shape.name].time
+        return dt.datetime.strptime(text, pattern).strftime(shape.time) if text and pattern and shape.time else text  # noqa: DTZ007
+    if shape.time:
+        return SOME_TIME.strftime(shape.time)
+    if shape.words:
+        return next(iter(shape.words.values()))
+    value = _example_value(columns[shape.name].type)
+    return float(value) if shape.number and isinstance(value, str) else value
+
+
+def _words(path: str) -> str:
+    return "_".join(re.findall(r"[A-Za-z0-9]+", path))
+
+
 def _fixed() -> Schema:
     """The paths that every project has."""
 
@@ -394,8 +567,21 @@ _STATUS: Schema = {
             "additionalProperties": {"type": "string"},
             "description": "The newest event time of each lane.",
         },
+        "progress": {
+            "type": ["object", "null"],
+            "description": "How far batch and stream have counted; null where the lake does not answer this server.",
+            "properties": {
+                "counted": {"type": "integer", "description": "Records that are counted."},
+                "lag": {"type": "integer", "description": "Records that have landed and are not counted."},
+                "rate": {"type": ["number", "null"], "description": "Records counted a second, over at most 20 s."},
+                "as_of": {"type": ["string", "null"], "description": "The newest event time that is counted."},
+                "watermark": {"type": ["string", "null"], "description": "All before it is final."},
+                "workers": {"type": "integer", "description": "Of the stream."},
+            },
+            "required": ["counted", "lag", "rate", "as_of", "watermark", "workers"],
+        },
     },
-    "required": ["project", "version", "generation", "published_at", "as_of", "complete", "lanes"],
+    "required": ["project", "version", "generation", "published_at", "as_of", "complete", "lanes", "progress"],
 }
 _CATALOGUE: Schema = {
     "type": "object",

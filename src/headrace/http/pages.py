@@ -6,7 +6,7 @@ import asyncio
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 from urllib.parse import urlencode
@@ -18,6 +18,7 @@ from headrace.flow.answer import Answer
 from headrace.http import charts, table_csv, words
 from headrace.http.answers import Answers
 from headrace.http.filters import filters
+from headrace.http.live import Figures, Live
 from headrace.model.page import Page, Tile
 from headrace.model.types import Column
 from headrace.seam.generation import Generation
@@ -46,6 +47,8 @@ class TileView:
     json_url: str = ""
     next_url: str = ""
     first_url: str = ""
+    status: tuple[str, str] | None = None
+    """What a status tile shows, and exactly."""
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -63,7 +66,9 @@ class TileView:
 
     @property
     def figure(self) -> tuple[str, str]:
-        """A number tile's figure as shown, and exactly."""
+        """A number's or status tile's figure as shown, and exactly."""
+        if self.status is not None:
+            return self.status
         assert self.answer is not None
         at = [c.name for c in self.columns].index(self.tile.y or self.columns[0].name)
         value = self.answer.rows[0][at] if self.answer.rows else None
@@ -75,8 +80,9 @@ class TileView:
 class Pages:
     """All pages of a project, by the slug of their title."""
 
-    def __init__(self, answers: Answers, templates: jinja2.Environment) -> None:
+    def __init__(self, answers: Answers, templates: jinja2.Environment, live: Live) -> None:
         self._answers = answers
+        self._live = live
         self._template = templates.get_template("page.html")
         self._pages: dict[str, Page] = {}
         for page in answers.project.pages:
@@ -96,8 +102,9 @@ class Pages:
         generation = self._generation()
         fields = await filters(page, self._answers, given, generation)
         values = {f.name: f.value for f in fields}
+        figures = await self._live.figures() if any(t.kind == "status" for t in page.tiles) else None
         tiles = await asyncio.gather(
-            *(self._tile(slug, n, placed, values, given) for n, placed in enumerate(spans(page.tiles)))
+            *(self._tile(slug, n, placed, values, given, figures) for n, placed in enumerate(spans(page.tiles)))
         )
         return self._template.render(
             pages=[(other, self._pages[other].title) for other in self._pages],
@@ -106,6 +113,7 @@ class Pages:
             filters=fields,
             tiles=tiles,
             generation=generation,
+            refresh=page.refresh,
             words=words,
         )
 
@@ -115,6 +123,8 @@ class Pages:
         if number >= len(page.tiles):
             raise NotFoundError("HR0606", f"page '{page.title}' has {len(page.tiles)} tiles")
         tile = page.tiles[number]
+        if tile.kind == "status":
+            raise NotFoundError("HR0606", "that tile has no rows", help="/v1/status")
         fields = await filters(page, self._answers, dict(items), self._generation())
         given = self._given(tile, {f.name: f.value for f in fields})
         answer = await self._answers.ask(tile.query, given)
@@ -135,9 +145,11 @@ class Pages:
 
     def _generation(self) -> Generation | None:
         try:
-            return self._answers.generation()
+            generation = self._answers.generation()
         except NotReadyError:
             return None
+        # The newest data of a page is what the stream has counted, too.
+        return replace(generation, as_of=self._answers.newest(generation))
 
     def _given(self, tile: Tile, values: Mapping[str, str]) -> dict[str, str]:
         """What a tile asks: its own values before the page's."""
@@ -146,9 +158,18 @@ class Pages:
         return {name: str(value) for name, value in (shared | tile.given).items() if value != ""}
 
     async def _tile(
-        self, slug: str, number: int, placed: tuple[Tile, int, bool], values: dict[str, str], url: Mapping[str, str]
+        self,
+        slug: str,
+        number: int,
+        placed: tuple[Tile, int, bool],
+        values: dict[str, str],
+        url: Mapping[str, str],
+        figures: Figures | None,
     ) -> TileView:
         tile, span, odd = placed
+        if tile.kind == "status":
+            title = tile.title if tile.title != tile.y else words.label(tile.title)
+            return TileView(number, tile, title, "", span, odd, status=_status(tile, figures))
         query = self._answers.project.queries[tile.query]
         title = tile.title if tile.title not in (tile.query, tile.y) else words.label(tile.title)
         given = self._given(tile, values)
@@ -176,13 +197,27 @@ class Pages:
         )  # fmt: skip
 
 
+def _status(tile: Tile, figures: Figures | None) -> tuple[str, str]:
+    """A status tile's figure as shown, and exactly."""
+    value = None
+    if figures is not None:
+        value = figures.rate if tile.y == "rate" else getattr(figures.progress, tile.y or "")
+    if value is None:
+        return "–", "not known"  # noqa: RUF001
+    if isinstance(value, str):
+        return words.time(value), value
+    return words.number(round(value) if value >= 10 else value, FEW_DECIMALS), str(value)
+
+
 def spans(tiles: Sequence[Tile]) -> list[tuple[Tile, int, bool]]:
     """Each tile with its width in twelfths: figures side by side, charts in pairs, tables across.
 
     The last of an odd number is told apart, so that it can fill its row where there is room for two.
     """
     found: list[tuple[Tile, int, bool]] = []
-    for kind, run in groupby(tiles, key=lambda tile: {"number": "number", "table": "table"}.get(tile.kind, "chart")):
+    for kind, run in groupby(
+        tiles, key=lambda tile: {"number": "number", "status": "number", "table": "table"}.get(tile.kind, "chart")
+    ):
         row = list(run)
         for i, tile in enumerate(row):
             odd = i == len(row) - 1 and len(row) % 2 == 1

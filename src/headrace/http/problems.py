@@ -95,11 +95,13 @@ def problem(error: Exception, instance: str, request_id: str) -> Problem:
     )  # fmt: skip
 
 
-def reply(error: Exception, problem: Problem, page: str | None = None) -> Reply:
-    """The response to an error: the document, or a page that says the same."""
-    body, kind = (
-        (_ENCODER.encode(problem), MEDIA_TYPE) if page is None else (page.encode(), b"text/html; charset=utf-8")
-    )
+def reply(error: Exception, problem: Problem, page: str | None = None, member: str = "") -> Reply:
+    """The response to an error: the document, or a page that says the same, or an object with that one ``member``."""
+    body, kind = _ENCODER.encode(problem), MEDIA_TYPE
+    if page is not None:
+        body, kind = page.encode(), b"text/html; charset=utf-8"
+    elif member:
+        body, kind = _ENCODER.encode({member: problem.detail}), b"application/json"
     return Reply(problem.status, [(b"content-type", kind), (b"cache-control", b"no-store"), *_more(error)], body)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from headrace import __version__
 from headrace.errors import CODES, HeadraceError, NotFoundError, NotReadyError, OutsideError, ParameterError
 from headrace.http.answers import Answers
 from headrace.http.gateway import PAGE_POLICY
+from headrace.http.live import Live
 from headrace.http.meter import Meter
 from headrace.http.openapi import document
 from headrace.http.pages import Pages
 from headrace.http.problems import Problem, Refusal
+from headrace.model import route as declared
 from headrace.model.serving import Parameter
 from headrace.sql.parameters import example
 from headrace.sql.query import Query
@@ -39,22 +42,27 @@ _encode = msgspec.json.Encoder().encode
 class Site:
     """All paths but the answers. Endpoints raise; the gateway turns what they raise into problem documents."""
 
-    def __init__(self, answers: Answers, meter: Meter | None) -> None:
+    def __init__(
+        self, answers: Answers, meter: Meter | None, live: Live, routes: Sequence[declared.Route] = ()
+    ) -> None:
         self._answers = answers
         self._meter = meter
+        self._routes = routes
+        self._live = live
         project = answers.project
         self._templates = templates(project.name)
-        self._pages = Pages(answers, self._templates)
+        self._pages = Pages(answers, self._templates, live)
         self._catalogue = _encode(
             {"project": project.name, "queries": [entry(q, answers.max_rows) for q in project.queries.values()]}
         )
-        self._openapi = document(project, answers.max_rows)
+        self._openapi = document(project, answers.max_rows, routes)
         self._static = static_files()
 
     def application(self) -> Application:
         paths: list[tuple[str, Endpoint]] = [
             ("/v1/queries", self.queries),
             ("/v1/queries/{name}", self.query),
+            *((route.path, self.query) for route in self._routes),
             ("/v1/status", self.status),
             ("/health/live", self.live),
             ("/health/ready", self.ready),
@@ -89,12 +97,14 @@ class Site:
 
     async def query(self, request: Request) -> Response:
         """Stands for the path only: GET and HEAD of it never come here, and other methods not as far."""
-        raise NotFoundError("HR0501", f"no query '{request.path_params['name']}'")
+        raise NotFoundError("HR0501", "no such query")
 
     async def status(self, request: Request) -> Response:
         no_parameters(request)
         generation = self._answers.generation()
         lanes = dict(sorted(generation.as_of.items()))
+        figures = await self._live.figures()
+        progress = None if figures is None else {**asdict(figures.progress), "rate": figures.rate}
         return json(_encode({
             "project": self._answers.project.name,
             "version": __version__,
@@ -103,6 +113,7 @@ class Site:
             "as_of": min(lanes.values(), default=None),
             "complete": True,
             "lanes": lanes,
+            "progress": progress,
         }))  # fmt: skip
 
     async def live(self, request: Request) -> Response:

@@ -22,7 +22,9 @@ from headrace.http import credentials
 from headrace.http.access_log import AccessLog
 from headrace.http.answers import Answers
 from headrace.http.auth import Authenticator
+from headrace.http.contracts import Contracts, served
 from headrace.http.gateway import Gateway
+from headrace.http.live import Live
 from headrace.http.meter import Meter, Uncounted
 from headrace.http.routes import Site
 from headrace.http.wire import Connection
@@ -87,6 +89,7 @@ class Server(uvicorn.Server):
             raise AccessError(
                 "HR0602", "nobody could log in: there are no users and no keys", help="headrace user add NAME"
             )
+        routes = served(app.project.routes, settings["serve.routes"])
         self.socket = bound(host, port)
         self.url = url_of(self.socket)
         self._ready = ready
@@ -98,10 +101,11 @@ class Server(uvicorn.Server):
         )
         self._auth = auth or Authenticator(file, noted=(meter or Uncounted()).login)
         self._log = AccessLog() if settings["serve.access_log"] else None
-        site = Site(self._answers, meter)
+        site = Site(self._answers, meter, Live(app.progress), routes)
         self.gateway = Gateway(
             site.application(),
             self._answers,
+            Contracts(routes, self._answers),
             self._auth,
             meter or Uncounted(),
             self._log,

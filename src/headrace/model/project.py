@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from headrace.model.mart import Dataset, Mart
 from headrace.model.page import Page
+from headrace.model.route import Route
 from headrace.model.source import Source
 
 if TYPE_CHECKING:
@@ -27,3 +28,4 @@ class LoadedProject:
     queries: Mapping[str, Query]
     pages: tuple[Page, ...]
     pins: tuple[str, ...]
+    routes: tuple[Route, ...] = ()

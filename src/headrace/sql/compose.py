@@ -64,6 +64,7 @@ class _Composer:
         self.pairs: list[list[tuple[exp.Expr, exp.Expr]]] = []
         self.inner: list[bool] = []
         self.windows: list[str] = []
+        self.validations: list[tuple[str, Callable[[Mapping[str, Any]], bool | None]]] = []
 
     def wrong(self, code: str, what: str, node: exp.Expr | None, help: str) -> DeclarationError:
         return DeclarationError(code, what, place=self.c.text.at(node), help=help)
@@ -102,20 +103,21 @@ class _Composer:
         plan = Plan(first.plan.table, first.plan.partitions, first.plan.bounds, first.plan.lookups, finish,
                     in_key_order=False, reverse=first.plan.reverse, source=told, others=others)  # fmt: skip
         self.c.base = first.plan.table.origin
-        return self.c.query({frozenset(): plan}, columns, (), limit, fixed)
+        return self.c.query({frozenset(): plan}, columns, tuple(self.validations), limit, fixed)
 
     def add_stage(self, alias: str, select: exp.Select) -> None:
         one = Compiler(self.c.name, self.c.text, self.c.marts, self.c.relations, self.c.parameters)
         found, _, fixed_limit = one.read(select)
         if fixed_limit is not None or select.args.get("limit"):
             raise self.wrong("HR0211", "LIMIT belongs to the last SELECT", select, "move it there, with its ORDER BY")
-        if found.validations:
+        if found.validations and self.stages:
             raise self.wrong(
                 "HR0211",
-                "a condition of parameters only belongs in the last SELECT",
+                "a condition of parameters only belongs in the first SELECT",
                 found.validations[0],
-                "move it to the last WHERE",
+                "move it to the first WHERE",
             )
+        self.validations += [(render(v), one.condition(v)) for v in found.validations]
         if one.joins and self.stages:
             raise self.wrong(
                 "HR0211", "only the first SELECT can join references", select, "join them in the first WITH"

@@ -164,6 +164,21 @@ def test_jsonl_writes_each_line_as_it_is_into_its_file(tmp_path: Path) -> None:
     assert (tmp_path / "s" / "part_03.jsonl").read_text() == ""
 
 
+def test_csvs_writes_the_same_files_as_one_by_one(tmp_path: Path) -> None:
+    samples = Samples(runner(), tmp_path)
+    samples.table("t", """
+        SELECT i % 5 * 2 AS file, i AS place, CASE WHEN i % 7 = 0 THEN NULL ELSE concat('n', i) END AS "name",
+            CASE i % 4 WHEN 0 THEN NULL WHEN 1 THEN 'a, "b"' WHEN 2 THEN E'two\nlines' ELSE '' END AS note, i AS number
+        FROM range(500) r(i) ORDER BY i""")  # fmt: skip
+    names = [f"a/{n:03}.csv" for n in range(450)]
+    samples.csvs(names, ("name", "note", "number"), "SELECT * FROM t")
+    for n, name in enumerate(names[:12]):
+        samples.csv("one.csv", f"SELECT name, note, number FROM t WHERE file = {n} ORDER BY place")
+        assert (tmp_path / name).read_bytes() == (tmp_path / "one.csv").read_bytes(), name
+    assert (tmp_path / "a/001.csv").read_bytes() == (tmp_path / "a/449.csv").read_bytes() == b"name,note,number\n"
+    assert {f.name for f in (tmp_path / "a").iterdir()} == {name.removeprefix("a/") for name in names}
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_half_file(tmp_path: Path) -> None:
     samples = Samples(runner(), tmp_path)
     samples.csv("a.csv", "SELECT 1 AS a")

@@ -109,7 +109,7 @@
     canvas.className = "canvas";
     place.append(canvas);
     const chart = echarts.init(canvas, null, { renderer: "canvas" });
-    chart.setOption(options(data, place.clientWidth));
+    chart.setOption({ ...options(data, place.clientWidth), ...(anew ? { animation: false } : {}) });
     drawn.set(place, { chart, data });
     sizes.observe(place);
   };
@@ -145,8 +145,22 @@
     setTimeout(() => { for (const field of event.target.elements) field.disabled = false; });
   });
   const form = document.querySelector("form.filters");
-  document.addEventListener("htmx:before:request", () => form?.classList.add("is-busy"));
+  document.addEventListener("htmx:before:request", () => anew || form?.classList.add("is-busy"));
   document.addEventListener("htmx:finally:request", () => form?.classList.remove("is-busy"));
+  // A page that shows itself anew waits while somebody fills in a filter, reads a chart's table or looks elsewhere.
+  let anew = false;
+  const refresh = () => {
+    const board = document.querySelector("#board[data-refresh]");
+    if (!board) return;
+    setTimeout(refresh, Number(board.dataset.refresh) * 1000);
+    const busy = form?.contains(document.activeElement) || board.querySelector("details[open]") || board.contains(document.activeElement);
+    if (document.hidden || busy) return;
+    anew = true;
+    const done = () => { anew = false; };
+    htmx.ajax("GET", location.pathname + location.search, { target: "#board", select: "#board", swap: "outerHTML", selectOOB: "#fresh,#filters" }).then(done, done);
+  };
+  const first = document.querySelector("#board[data-refresh]");
+  if (first) setTimeout(refresh, Number(first.dataset.refresh) * 1000);
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", drawAll);
   else drawAll();
 })();

@@ -11,9 +11,8 @@ import importlib
 import io
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 FAKER = "40.54.0"
@@ -86,19 +85,19 @@ def ticks() -> Iterator[dict[str, Any]]:
             }
 
 
-def write(folder: Path, *, production: bool = False) -> None:
-    """Write all files into ``folder``; the ticks, which were messages, are a file for each hour."""
+def write(put: Callable[[str, str], None], *, production: bool = False) -> None:
+    """Give all files to ``put``, by name and text; the ticks, which were messages, are a file for each hour."""
     for name, text in cdr_files(production=production):
-        _write(folder / name, text)
+        put(name, text)
     lines: list[str] = []
     hour = ""
     for tick in ticks():
         if tick["timestamp"][:13] != hour and lines:
-            _write(folder / _tick_file(hour), "".join(lines))
+            put(_tick_file(hour), "".join(lines))
             lines = []
         hour = tick["timestamp"][:13]
         lines.append(json.dumps(tick) + "\n")
-    _write(folder / _tick_file(hour), "".join(lines))
+    put(_tick_file(hour), "".join(lines))
 
 
 def _tick_file(hour: str) -> str:
@@ -123,10 +122,3 @@ def _csv(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
     writer.writerow(header)
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _write(file: Path, text: str) -> None:
-    # A source that is read meanwhile must not see half a file, and no pattern matches this name.
-    half = file.with_name(f".{file.name}.writing")
-    half.write_bytes(text.encode())
-    half.replace(file)

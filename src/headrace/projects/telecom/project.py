@@ -1,10 +1,11 @@
 """A mobile operator's usage and what it costs: data sessions, calls, tariffs and exchange rates."""
 
-from headrace import Project, bar, csv, jsonl, line, number, table
+from headrace import Project, bar, csv, jsonl, line, number, status, table
 
 project = Project("telecom")
 
-# Facts. The files name no time zone: times stand as they were written, and an hour or a day is one of that clock.
+# Facts. The files name no time zone: times stand as they were written, and an hour or a day is one of that clock. A file
+# may come a day late; what is older than that is final.
 #
 # A call detail record has no number of its own. So the whole record is its id: what comes a second time by another
 # route, or in another file, is a duplicate; but two equal records of one file are two.
@@ -12,7 +13,7 @@ project = Project("telecom")
 data = project.source(
     "cdr_data", csv("**/cdr_data*.csv"),
     id="msisdn, tower_id, up_bytes, down_bytes, data_type, ip_address, website_url, event_datetime",
-    event_time="event_datetime", twins=True, topic="cdr_data", lane_by="msisdn",
+    event_time="event_datetime", lateness="1 day", twins=True, topic="cdr_data", lane_by="msisdn",
     doc="Data sessions. A number is text: one in ten begins with 0.",
     columns="""
         msisdn VARCHAR, tower_id INTEGER, up_bytes BIGINT, down_bytes BIGINT, data_type VARCHAR, ip_address VARCHAR,
@@ -24,7 +25,7 @@ data.flag("data_type NOT IN ('video', 'audio', 'image', 'text', 'application')",
 voice = project.source(
     "cdr_voice", csv("**/cdr_voice*.csv"),
     id="msisdn, tower_id, call_type, dest_nr, call_duration_sec, start_time", event_time="start_time",
-    twins=True, topic="cdr_voice", lane_by="msisdn",
+    lateness="1 day", twins=True, topic="cdr_voice", lane_by="msisdn",
     doc="Calls, by who pays for them.",
     columns="""
         msisdn VARCHAR, tower_id INTEGER, call_type VARCHAR, dest_nr VARCHAR, call_duration_sec BIGINT,
@@ -43,7 +44,7 @@ for cdr in (data, voice):
 
 ticks = project.source(
     "forex_ticks", jsonl("**/tick-data*.jsonl"), id="pair_name, ticked_at, bid_price, ask_price",
-    event_time="ticked_at", topic="tick-data", lane_by="pair_name",
+    event_time="ticked_at", lateness="1 day", topic="tick-data", lane_by="pair_name",
     doc="Prices of two currency pairs. MRVZAR is what one MRV costs in ZAR, WAKMRV what one WAK costs in MRV.",
     rename={"timestamp": "ticked_at"},
     columns="""
@@ -85,6 +86,22 @@ project.page(
     bar("call_types", x="call_type", y="seconds", title="Calls by type", unit="s"),
     bar("top_subscribers", x="msisdn", y="cost_zar", title="Subscribers who cost most", unit="ZAR", limit="10"),
     table("quality_of_day", title="What was found of the day's records"),
+)
+project.page(
+    "Live",
+    status("rate", title="Records counted", unit="a second"),
+    status("lag", title="Landed, not counted yet", unit="records"),
+    status("as_of", title="Newest event"),
+    status("watermark", title="Final before"),
+    number("summary", y="cost_zar", title="Cost of the day", unit="ZAR"),
+    number("summary", y="sessions", title="Data sessions"),
+    number("summary", y="calls", title="Calls"),
+    number("summary", y="bytes", title="Data", unit="bytes"),
+    bar("cost_by_hour", x="hour", y="cost_zar", by="category", title="Cost by hour", unit="ZAR"),
+    bar("top_subscribers", x="msisdn", y="cost_zar", title="Subscribers who cost most", unit="ZAR", limit="10"),
+    line("usage_hours", x="hour", y="bytes", by="usage_type", title="Data by hour", unit="bytes", category="data"),
+    line("usage_hours", x="hour", y="seconds", by="usage_type", title="Calls by hour", unit="s", category="call"),
+    refresh="3 seconds",
 )
 project.page(
     "One subscriber",

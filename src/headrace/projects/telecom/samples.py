@@ -10,7 +10,7 @@ from __future__ import annotations
 import runpy
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from headrace import Samples
@@ -23,6 +23,10 @@ RECORDS_PER_DAY = 20_000
 ROWS_PER_FILE = 1_000
 """On average: a file is a stretch of time, with more rows by day than by night."""
 TICKS_PER_HOUR = 60
+VOLUMES = {"dev": 1.0, "prod": 14.4}
+"""Scales by name: as many records as the originals' production has, which is where ``original`` writes all of its files."""
+LIVE_FILES = 48
+"""Of a kind and day, where records are made as if they were used just now."""
 
 # How busy each hour of a day is, beside the others.
 LOAD = [2, 1, 1, 1, 1, 2, 4, 7, 9, 9, 9, 9, 10, 9, 9, 9, 10, 11, 12, 12, 11, 9, 6, 4]
@@ -32,6 +36,25 @@ CALL_TYPES = {"voice": 80, "video": 20}
 HOURS_AT_A_TOWER = 2
 # Hours since the start in which a pair has no tick.
 GAPS = {"MRVZAR": [0, 30, 31, 32, 33], "WAKMRV": [0, 31, 40]}
+
+
+class Stretch(NamedTuple):
+    """Days that are made at once, from day ``first`` on, in so many files of each kind besides the last one, which has
+    whatever was late."""
+
+    first: int
+    days: int
+    files: int
+    folder: str = ""
+
+    @property
+    def begins(self) -> datetime:
+        return START + timedelta(days=self.first)
+
+    @property
+    def step(self) -> int:
+        """Seconds of a file."""
+        return round(self.days * 86_400 / self.files)
 
 
 def generate(
@@ -49,24 +72,35 @@ def generate(
     the third a third. ``roaming`` is how often one is neither at home nor at work. The others are shares of the records:
     delivered hours late, delivered twice, and damaged.
     """
+    stretch = Stretch(0, DAYS, samples.scaled(RECORDS_PER_DAY * DAYS // ROWS_PER_FILE, at_least=3))
     _tariffs(samples)
     _subscribers(samples, skew)
-    _used(samples, "data", DATA_TYPES, roaming)
-    _used(samples, "call", CALL_TYPES, roaming)
+    _records(samples, stretch, roaming, late, duplicates, corrupt)
     for kind in ("data", "call"):
-        _delivered(samples, kind, late, duplicates, corrupt)
-    _files(samples, "data", "cdr_data", "event_datetime", """
-        up_bytes, down_bytes, usage_type AS data_type, ip_address, website_url,""")  # fmt: skip
-    _files(samples, "call", "cdr_voice", "start_time", """
-        usage_type AS call_type, dest_nr, seconds AS call_duration_sec,""")  # fmt: skip
-    _ticks(samples)
+        _files(samples, stretch, kind, range(stretch.files + 1))
+    _ticks(samples, stretch, DAYS)
+    samples.jsonl("tick-data_{file:02}.jsonl", TICK_LINES, files=DAYS)
     _truth(samples)
+
+
+def live(samples: Samples, number: int) -> None:
+    """Write one day more, the ``number``-th from 0, file by file in the order of their times, as if it were just now."""
+    stretch = Stretch(DAYS + number, 1, LIVE_FILES, "live/")
+    _subscribers(samples, 0.5)
+    _records(samples, stretch, 0.15, 0.01, 0.005, 0.002)
+    _ticks(samples, stretch, LIVE_FILES)
+    for file in range(LIVE_FILES + 1):
+        for kind in ("data", "call"):
+            _files(samples, stretch, kind, range(file, file + 1))
+        if file < LIVE_FILES:
+            samples.jsonl(f"live/tick-data_{stretch.first:03}_{file:02}.jsonl",
+                          f"SELECT 0 AS file, place, line FROM ({TICK_LINES}) WHERE file = {file}", files=1)  # fmt: skip
 
 
 def original(samples: Samples) -> None:
     """Write the very files of the original generators, bit for bit; from a scale of 10 on as many as their production."""
     made = runpy.run_path(str(Path(__file__).with_name("original.py")))
-    made["write"](samples.folder, production=samples.scale >= 10)
+    made["write"](samples.text, production=samples.scale >= 10)
     _tariffs(samples)
 
 
@@ -104,19 +138,29 @@ def _subscribers(samples: Samples, skew: float) -> None:
         )
 
 
-def _used(samples: Samples, kind: str, types: dict[str, int], roaming: float) -> None:
+def _records(
+    samples: Samples, stretch: Stretch, roaming: float, late: float, duplicates: float, corrupt: float
+) -> None:
+    for kind, types in (("data", DATA_TYPES), ("call", CALL_TYPES)):
+        _used(samples, stretch, kind, types, roaming)
+        _delivered(samples, stretch, kind, late, duplicates, corrupt)
+
+
+def _used(samples: Samples, stretch: Stretch, kind: str, types: dict[str, int], roaming: float) -> None:
     """What really happened: one row a session or call."""
     names, weights = list(types), list(types.values())
+    before = samples.scaled(RECORDS_PER_DAY * stretch.first, at_least=0)
+    count = samples.scaled(RECORDS_PER_DAY * stretch.days, at_least=100)
     samples.table(
         f"{kind}_used",
         f"""
         WITH drawn AS (
             SELECT i, u('{kind} subscriber', i)
                     * (SELECT sum(weight) FROM subscribers WHERE coalesce(uses, '{kind}') = '{kind}') AS share,
-                24 * whole('{kind} day', i, 0, {DAYS - 1}) + weighted('{kind} hour', i, range(24), {LOAD}) AS hour,
+                24 * ({stretch.first} + whole('{kind} day', i, 0, {stretch.days - 1})) + weighted('{kind} hour', i, range(24), {LOAD}) AS hour,
                 floor(u('{kind} moment', i) * 3600000000)::BIGINT AS microsecond,
                 weighted('{kind} type', i, {names}, {weights}) AS usage_type
-            FROM range({samples.scaled(RECORDS_PER_DAY * DAYS, at_least=100)}) t(i)
+            FROM range({before}, {before + count}) t(i)
         ), placed AS (
             SELECT drawn.*, msisdn, home, work, subscriber * 1000 + hour // {HOURS_AT_A_TOWER} AS stay,
                 TIMESTAMP '{START}' + to_hours(hour::INTEGER) + to_microseconds(CASE WHEN u('{kind} whole', i) < 0.01
@@ -148,10 +192,10 @@ def _measured(kind: str) -> str:
                 CASE WHEN u('apostrophe', i) < 0.005 THEN 'o''clock' ELSE '' END) AS website_url"""
 
 
-def _delivered(samples: Samples, kind: str, late: float, duplicates: float, corrupt: float) -> None:
+def _delivered(samples: Samples, stretch: Stretch, kind: str, late: float, duplicates: float, corrupt: float) -> None:
     """How the records arrive: seconds later, hours later, damaged, or a second time."""
-    step, last = _step(samples), _files_of(samples)
-    file = f"least(floor(epoch(arrives_at - TIMESTAMP '{START}') / {step}), {last})::INTEGER"
+    last = stretch.files
+    file = f"least(floor(epoch(arrives_at - TIMESTAMP '{stretch.begins}') / {stretch.step}), {last})::INTEGER"
     samples.table(
         f"{kind}_delivered",
         f"""
@@ -167,65 +211,70 @@ def _delivered(samples: Samples, kind: str, late: float, duplicates: float, corr
                 true AS copy)
             FROM filed WHERE NOT damaged AND u('{kind} copied', i) < {duplicates} AND file < {last}
         )
-        SELECT *, CASE WHEN damaged THEN whole('{kind} damage', i, 0, 3) END AS damage FROM (
-            FROM filed UNION ALL BY NAME SELECT * REPLACE (greatest(file, {file}) AS file) FROM again
-        ) ORDER BY file, arrives_at, i, copy
+        SELECT *, row_number() OVER () AS place FROM (
+            SELECT *, CASE WHEN damaged THEN whole('{kind} damage', i, 0, 3) END AS damage FROM (
+                FROM filed UNION ALL BY NAME SELECT * REPLACE (greatest(file, {file}) AS file) FROM again
+            ) ORDER BY file, arrives_at, i, copy
+        )
         """,
     )
 
 
-def _files_of(samples: Samples) -> int:
-    """How many files of a kind there are, but for the one that comes last, with whatever was late."""
-    return samples.scaled(RECORDS_PER_DAY * DAYS // ROWS_PER_FILE, at_least=3)
+def _files(samples: Samples, stretch: Stretch, kind: str, files: range) -> None:
+    name, columns, moment, negative = {
+        "data": ("cdr_data", DATA, "event_datetime", "up_bytes"),
+        "call": ("cdr_voice", CALL, "start_time", "seconds"),
+    }[kind]
+    renamed = {"data_type": "usage_type AS data_type", "call_type": "usage_type AS call_type",
+               "call_duration_sec": "seconds AS call_duration_sec"}  # fmt: skip
+    rest = ", ".join(renamed.get(column, column) for column in columns if column not in ("msisdn", "tower_id", moment))
+    sql = f"""
+        SELECT file - {files[0]} AS file, place, CASE WHEN damage = 0 THEN NULL ELSE msisdn END AS msisdn,
+            CASE WHEN damage = 1 THEN 'n/a' ELSE tower_id::VARCHAR END AS tower_id, {rest},
+            CASE WHEN damage = 2 THEN strftime(used_at, '%d/%m/%Y %H:%M') WHEN microsecond(used_at) % 1000000 = 0
+                THEN strftime(used_at, '%Y-%m-%d %H:%M:%S') ELSE strftime(used_at, '%Y-%m-%d %H:%M:%S.%f') END AS {moment}
+        FROM (SELECT * REPLACE (CASE WHEN damage = 3 THEN -{negative} ELSE {negative} END AS {negative})
+            FROM {kind}_delivered WHERE file BETWEEN {files[0]} AND {files[-1]}) AS rows
+        """
+
+    def path(file: int) -> str:
+        ends = stretch.begins + timedelta(seconds=stretch.step * (file + 1))
+        # The last file of a live day ends when the first one of the next does.
+        late = "_late" if stretch.folder and file == stretch.files else ""
+        return f"{stretch.folder}{name}_{ends:%Y%m%d_%H%M%S}{late}.csv"
+
+    samples.csvs([path(file) for file in files], columns, sql)
+    if 0 in files and not stretch.folder:  # the same records by another route
+        samples.csvs([f"again/{name}.csv"], columns, sql)
 
 
-def _step(samples: Samples) -> int:
-    return round(DAYS * 86_400 / _files_of(samples))
+DATA = ("msisdn", "tower_id", "up_bytes", "down_bytes", "data_type", "ip_address", "website_url", "event_datetime")
+CALL = ("msisdn", "tower_id", "call_type", "dest_nr", "call_duration_sec", "start_time")
+TICK_LINES = """
+    SELECT file, epoch_us(ticked_at) * 2 + i % 2 AS place, concat('{"timestamp": "', strftime(ticked_at, '%Y-%m-%d %H:%M:%S.%f'),
+        '", "pair_name": "', pair_name, '", "bid_price": ', bid, ', "ask_price": ', bid + spread, ', "spread": ', spread, '}') AS line
+    FROM ticks
+    """
 
 
-def _files(samples: Samples, kind: str, name: str, moment: str, rest: str) -> None:
-    negative = "up_bytes" if kind == "data" else "seconds"
-    for file in range(_files_of(samples) + 1):
-        ends = START + timedelta(seconds=_step(samples) * (file + 1))
-        sql = f"""
-            SELECT CASE WHEN damage = 0 THEN NULL ELSE msisdn END AS msisdn,
-                CASE WHEN damage = 1 THEN 'n/a' ELSE tower_id::VARCHAR END AS tower_id, {rest}
-                CASE WHEN damage = 2 THEN strftime(used_at, '%d/%m/%Y %H:%M') WHEN microsecond(used_at) % 1000000 = 0
-                    THEN strftime(used_at, '%Y-%m-%d %H:%M:%S') ELSE strftime(used_at, '%Y-%m-%d %H:%M:%S.%f') END AS {moment}
-            FROM (SELECT * REPLACE (CASE WHEN damage = 3 THEN -{negative} ELSE {negative} END AS {negative})
-                FROM {kind}_delivered WHERE file = {file}) AS rows ORDER BY arrives_at, i, copy
-            """
-        samples.csv(f"{name}_{ends:%Y%m%d_%H%M%S}.csv", sql)
-        if file == 0:  # the same records by another route
-            samples.csv(f"again/{name}.csv", sql)
-
-
-def _ticks(samples: Samples) -> None:
+def _ticks(samples: Samples, stretch: Stretch, files: int) -> None:
     per_hour = samples.scaled(TICKS_PER_HOUR, at_least=2)
+    first, count = 24 * stretch.first * per_hour, 24 * stretch.days * per_hour
     gaps = " OR ".join(f"(pair_name = '{pair}' AND hour IN {tuple(hours)})" for pair, hours in GAPS.items())
     samples.table(
         "ticks",
         f"""
         WITH drawn AS (
-            SELECT pair_name, n // {per_hour} AS hour, n * 2 + pair AS i,
+            SELECT pair_name, n // {per_hour} AS hour, (n - {first}) * {files} // {count} AS file, n * 2 + pair AS i,
                 TIMESTAMP '{START}' + to_milliseconds(n * 3600000 // {per_hour} + whole('jitter', n * 2 + pair, 0, 200)) AS ticked_at
-            FROM (VALUES (0, 'MRVZAR'), (1, 'WAKMRV')) p(pair, pair_name), range({24 * DAYS * per_hour}) t(n)
+            FROM (VALUES (0, 'MRVZAR'), (1, 'WAKMRV')) p(pair, pair_name), range({first}, {first + count}) t(n)
         ), priced AS (
             SELECT *, round(1.5 + 0.3 * sin(hour / 5.0 + pair_name.length() + i % 2) + 0.01 * u('bid', i), 4)::DECIMAL(9,4) AS bid,
                 round(0.01 + 0.04 * u('spread', i), 4)::DECIMAL(9,4) AS spread
             FROM drawn
         )
-        SELECT i, hour // 24 AS file, ticked_at, pair_name, bid, spread FROM priced WHERE NOT ({gaps}) ORDER BY file, ticked_at, i
+        SELECT i, file, ticked_at, pair_name, bid, spread FROM priced WHERE NOT ({gaps}) ORDER BY file, ticked_at, i
         """,
-    )
-    samples.jsonl(
-        "tick-data_{file:02}.jsonl",
-        """
-        SELECT file, epoch_us(ticked_at) * 2 + i % 2 AS place, concat('{"timestamp": "', strftime(ticked_at, '%Y-%m-%d %H:%M:%S.%f'),
-            '", "pair_name": "', pair_name, '", "bid_price": ', bid, ', "ask_price": ', bid + spread, ', "spread": ', spread, '}') AS line
-        FROM ticks
-        """,
-        files=DAYS,
     )
 
 
