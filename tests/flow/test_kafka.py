@@ -23,7 +23,7 @@ from headrace.errors import ConflictError, OutsideError
 from headrace.flow.stream import Worker
 from headrace.model.run import Run
 from tests.flow import shop
-from tests.kit import ProjectFolder, Quiet
+from tests.kit import Opened, ProjectFolder, Quiet
 from tools.services import Broker
 
 SEED = int(os.environ.get("HEADRACE_TEST_SEED") or random.SystemRandom().randrange(10**6))
@@ -54,7 +54,7 @@ class Shops:
 
     @property
     def app(self) -> App:
-        return App(self.logged.folder)
+        return Opened(self.logged.folder)
 
     def land(self, name: str, text: str) -> None:
         self.logged.land(name, text)

@@ -19,7 +19,7 @@ from headrace.flow.reconcile import Found
 from headrace.flow.stream import Worker
 from headrace.model.run import Run
 from tests.flow import shop
-from tests.kit import Quiet
+from tests.kit import Opened, Quiet
 
 SETTINGS = {"stream.range": 37}
 
@@ -36,7 +36,7 @@ class Shop:
 
     @property
     def app(self) -> App:
-        return App(self.project.folder, SETTINGS)
+        return Opened(self.project.folder, SETTINGS)
 
     def stream(self, name: str, text: str) -> Worker:
         """What lands is counted by a worker, which stays registered."""

@@ -27,7 +27,7 @@ from headrace.http.answers import Answers
 from headrace.model.run import Run
 from headrace.seam import epoch as epochs
 from tests.flow import shop
-from tests.kit import Quiet
+from tests.kit import Opened, Quiet
 
 SEED = int(os.environ.get("HEADRACE_TEST_SEED") or random.SystemRandom().randrange(10**6))
 SETTINGS = {"stream.range": 37}
@@ -66,7 +66,7 @@ class Shops:
 
     @property
     def app(self) -> App:
-        return App(self.streamed.folder, SETTINGS)
+        return Opened(self.streamed.folder, SETTINGS)
 
     def land(self, name: str, text: str) -> None:
         self.streamed.land(name, text)
