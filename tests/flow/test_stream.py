@@ -537,3 +537,28 @@ def test_no_epoch_begins_below_rows_that_a_failed_worker_left(shops: Shops) -> N
     assert not batch.is_behind(pointer, current, said)
     shops.app.run(Quiet())
     shops.judge()
+
+
+# What the properties of the shipped projects found
+
+
+def test_a_mart_that_counts_rows_of_a_reference_is_batch_only_and_says_so(shops: Shops) -> None:
+    """Workers count facts. The mart was said to be streamed, and its answers to be as fresh as those that were."""
+    text = "SELECT shop FROM sales UNION ALL SELECT shop FROM shops_judged"
+    mart = "SELECT shop, count(*) AS seen FROM everywhere GROUP BY ALL"
+    for name, sql in (
+        ("silver/everywhere", text),
+        ("marts/seen", mart),
+        ("queries/seen", "SELECT shop, seen FROM seen ORDER BY shop"),
+    ):
+        shops.streamed.write(f"{name}.sql", sql)
+    project = shops.app.project
+    assert project.marts["seen"].batch_only == "it counts rows of shops, and references are not streamed"
+    assert project.marts["quality"].is_streamed, "of verdicts the batch has counted those of references"
+    assert project.marts["regions"].is_streamed, "a reference that is joined counts nothing itself"
+    shops.app.run(Quiet())
+    before = shops.app.reader.answer("seen", {})
+    shops.sell(40)
+    shops.catch_up(shops.worker())
+    after = shops.app.reader.answer("seen", {})
+    assert (after.rows, after.as_of) == (before.rows, before.as_of)
