@@ -83,15 +83,12 @@ def arrivals(folder: Path, landing: Path) -> list[list[Path]]:
 def stream(folder: Path, landing: Path) -> App:
     """Streams all of it, by several workers one after the other, with a run in between."""
     print(f"HEADRACE_TEST_SEED={SEED}")
-    app = Opened(folder)
-    worker: Worker | None = None
     groups = arrivals(folder, landing)
     for number, files in enumerate(groups):
         for file in files:
             shutil.copy(landing / file, folder / "landing" / file)
-        if worker is None or number % 5 == 0:
-            app = Opened(folder)
-            worker = Worker(app.project, app.log, app.lake, app.engine, app.store, Quiet(), f"w{number}")
+        app = Opened(folder)
+        worker = Worker(app.project, app.log, app.lake, app.engine, app.store, Quiet(), f"w{number}")
         worker.run(partial(app.batch(Quiet()).land, Run("")), until_caught_up=True, stopped=lambda: False)
         if number == len(groups) // 2:
             Opened(folder).run(Quiet())
