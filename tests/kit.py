@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from headrace.app import App
 from headrace.flow.answer import Answer
+from headrace.model.project import LoadedProject
 from headrace.model.run import Run
+
+LOADED: dict[tuple[tuple[str, str], ...], LoadedProject] = {}
+"""Projects that were loaded in this process, by the text of all their declarations."""
+
+
+class Opened(App):
+    """A project opened afresh, as a new process would; but what the same declarations come to is worked out only once
+    in a process, as that takes a quarter of a small run."""
+
+    @cached_property
+    def project(self) -> LoadedProject:
+        places = ("*.py", "silver/*.sql", "marts/*.sql", "queries/*.sql")
+        files = [file for place in places for file in sorted(self.folder.glob(place))]
+        said = tuple((str(file.relative_to(self.folder)), file.read_text()) for file in files)
+        if said not in LOADED:
+            LOADED[said] = super().project
+        return dataclasses.replace(LOADED[said], folder=self.folder)
 
 
 class Quiet:
@@ -54,7 +74,7 @@ class ProjectFolder:
     @property
     def app(self) -> App:
         """The project opened afresh, as a new process would."""
-        return App(self.folder, {"inbox.quiet": 0.0})
+        return Opened(self.folder, {"inbox.quiet": 0.0})
 
     def run(self, **options: Any) -> Run:
         return self.app.run(self.observer, **options)

@@ -32,7 +32,7 @@ from headrace.app import App
 from headrace.flow.stream import Worker
 from headrace.model.run import Run
 from tests.flow import shop
-from tests.kit import ProjectFolder, Quiet
+from tests.kit import Opened, ProjectFolder, Quiet
 from tools.services import Broker, Cluster
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +101,7 @@ class Shops:
 
     @property
     def app(self) -> App:
-        return App(self.logged.folder)
+        return Opened(self.logged.folder)
 
     def topic(self, source: str = "sales") -> str:
         return f"{source}.{self.tag}"

@@ -25,7 +25,7 @@ from headrace.app import App
 from headrace.model.project import LoadedProject
 from headrace.model.run import Run
 from headrace.sql.judge import bronze_columns, silver_columns
-from tests.kit import ProjectFolder, Quiet
+from tests.kit import Opened, ProjectFolder, Quiet
 
 HORIZON = 5
 DECLARATIONS = """
@@ -165,7 +165,7 @@ class World:
 
     @property
     def app(self) -> App:
-        app = App(self.folder, {"inbox.quiet": 0.0})
+        app = Opened(self.folder, {"inbox.quiet": 0.0})
         app.__dict__["project"] = loaded(self.horizon)
         return app
 

@@ -15,7 +15,7 @@ from headrace.flow.stream import Worker
 from headrace.http.answers import Answers
 from headrace.model.run import Run
 from headrace.sql.windows import Declared, TimeWindow, window_of
-from tests.kit import ProjectFolder, Quiet
+from tests.kit import Opened, ProjectFolder, Quiet
 
 DECLARATIONS = """
 project = Project("shop")
@@ -49,7 +49,7 @@ class Shop:
 
     @property
     def app(self) -> App:
-        return App(self.project.folder, {"inbox.quiet": 0.0})
+        return Opened(self.project.folder, {"inbox.quiet": 0.0})
 
     def sell(self, *moments: str) -> None:
         rows = "".join(f"{next(self.numbers)},{m},2024-01-09T00:00:00Z,a\n" for m in moments)

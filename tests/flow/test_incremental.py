@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,7 @@ SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
 @settings(
-    max_examples=5, deadline=None, suppress_health_check=SLOW, phases=[Phase.explicit, Phase.generate], derandomize=True
+    max_examples=3, deadline=None, suppress_health_check=SLOW, phases=[Phase.explicit, Phase.generate], derandomize=True
 )
 @given(stories())
 def test_a_few_stories_end_as_if_told_at_once(story: list[list[tuple[str, ...]]]) -> None:
@@ -177,12 +178,8 @@ def test_any_story_ends_as_if_told_at_once(story: list[list[tuple[str, ...]]]) -
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> ProjectFolder:
-    project = shop.make(tmp_path / "project")
-    for name, text in shop.waves()[0].items():
-        project.land(name, text)
-    project.run()
-    return project
+def project(run_once: Callable[[Path], ProjectFolder], tmp_path: Path) -> ProjectFolder:
+    return run_once(tmp_path / "project")
 
 
 MORE_SALES = shop.sales_file(random.Random(9), 500, 30)

@@ -15,10 +15,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from headrace.app import App
 from tests.flow import shop
 from tests.flow.killing import calls_of, choose, run_and_die
-from tests.kit import ProjectFolder, Quiet
+from tests.kit import Opened, ProjectFolder, Quiet
 
 SEED = int(os.environ.get("HEADRACE_TEST_SEED") or random.SystemRandom().randrange(10**6))
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -46,8 +45,8 @@ class Stage:
             self._land(project, wave)
         reference = self.copy(folder / "reference")
         self.moments = calls_of(reference)
-        self.later = shop.answers(App(reference))
-        self.everything = shop.everything(App(reference))
+        self.later = shop.answers(Opened(reference))
+        self.everything = shop.everything(Opened(reference))
         assert self.earlier != self.later
 
     @staticmethod
@@ -67,7 +66,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> list[Stage]:
 
 def judge(stage: Stage, folder: Path, story: str) -> None:
     """Answers are those of one generation; a clean run then ends with what an undisturbed one ends with."""
-    app = App(folder)
+    app = Opened(folder)
     published = shop.answers(app) == stage.later
     if not published:
         assert not shop.differences(shop.answers(app), stage.earlier), story
@@ -76,8 +75,8 @@ def judge(stage: Stage, folder: Path, story: str) -> None:
     connection.close()
     run = app.run(Quiet())
     assert published == (run.generation is None), f"{story}: what was published is not done again"
-    assert not shop.differences(shop.everything(App(folder)), stage.everything), story
-    assert App(folder).run(Quiet()).generation is None, f"{story}: then there is nothing to do"
+    assert not shop.differences(shop.everything(Opened(folder)), stage.everything), story
+    assert Opened(folder).run(Quiet()).generation is None, f"{story}: then there is nothing to do"
 
 
 def kill_at(stage: Stage, place: Path, moments: list[int]) -> None:
@@ -151,7 +150,7 @@ def test_killed_again_and_again(stages: list[Stage], tmp_path: Path) -> None:
         process.start()
         process.join(60)
         assert process.exitcode in (-signal.SIGKILL, 99)
-        found = shop.answers(App(folder))
+        found = shop.answers(Opened(folder))
         assert found in (stage.earlier, stage.later), f"HEADRACE_TEST_SEED={SEED}: {n}"
     judge(stage, folder, f"HEADRACE_TEST_SEED={SEED}: again and again")
 

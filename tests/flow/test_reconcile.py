@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from headrace.flow.reconcile import Found
 from headrace.flow.stream import Worker
 from headrace.model.run import Run
 from tests.flow import shop
-from tests.kit import Quiet
+from tests.kit import Opened, ProjectFolder, Quiet
 
 SETTINGS = {"stream.range": 37}
 
@@ -27,16 +27,13 @@ SETTINGS = {"stream.range": 37}
 class Shop:
     """A project with a batch, and a stream beside where a test wants one."""
 
-    def __init__(self, folder: Path) -> None:
-        self.project = shop.make(folder)
+    def __init__(self, project: ProjectFolder) -> None:
+        self.project = project
         self.names = itertools.count()
-        for name, text in shop.waves()[0].items():
-            self.project.land(name, text)
-        self.app.run(Quiet())
 
     @property
     def app(self) -> App:
-        return App(self.project.folder, SETTINGS)
+        return Opened(self.project.folder, SETTINGS)
 
     def stream(self, name: str, text: str) -> Worker:
         """What lands is counted by a worker, which stays registered."""
@@ -63,8 +60,8 @@ class Shop:
 
 
 @pytest.fixture
-def built(tmp_path: Path) -> Shop:
-    return Shop(tmp_path / "shop")
+def built(run_once: Callable[[Path], ProjectFolder], tmp_path: Path) -> Shop:
+    return Shop(run_once(tmp_path / "shop"))
 
 
 def _counts(found: Found) -> dict[tuple[str, bool], tuple[int, int, int, int]]:

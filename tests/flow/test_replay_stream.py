@@ -15,7 +15,7 @@ from headrace.errors import ContractError
 from headrace.flow.stream import Worker
 from headrace.model.run import Run
 from tests.flow import shop
-from tests.kit import ProjectFolder, Quiet
+from tests.kit import Opened, ProjectFolder, Quiet
 
 DECLARATIONS = """
 project = Project("shop")
@@ -53,7 +53,7 @@ class Both:
 
     @property
     def app(self) -> App:
-        return App(self.streamed.folder, {"stream.range": 5, "inbox.quiet": 0.0})
+        return Opened(self.streamed.folder, {"stream.range": 5, "inbox.quiet": 0.0})
 
     def land(self, name: str, text: str) -> None:
         self.streamed.land(name, text)

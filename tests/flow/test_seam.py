@@ -461,7 +461,7 @@ def test_readers_at_work_see_whole_generations_only(shop: Shop) -> None:
         reader.start()
     rnd = random.Random(1)
     try:
-        for turn in range(10):
+        for turn in range(8):
             shop.sell(*((rnd.choice("abcdef"), rnd.randint(1, 99)) for _ in range(4)))
             if turn % 5 == 2:
                 fail(shop, wrote=True)

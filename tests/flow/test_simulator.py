@@ -53,7 +53,7 @@ def judge(seeds: range, outside: Outside) -> Counter[str]:
     return counts
 
 
-@pytest.mark.parametrize("block", range(4))
+@pytest.mark.parametrize("block", [0, *(pytest.param(block, marks=pytest.mark.slow) for block in (1, 2, 3))])
 def test_no_schedule_gives_a_wrong_answer(block: int, outside: Outside) -> None:
     counts = judge(range(FIRST + block * 50, FIRST + (block + 1) * 50), outside)
     # A simulation in which nothing happens proves nothing.
@@ -242,12 +242,17 @@ MUTANTS: list[Callable[[], AbstractContextManager[Any]]] = [
     last_arrival_wins, builds_on_the_newest_version, disappeared_keys_stay, a_table_that_returns_begins_empty, a_run_drops_tables,
 ]  # fmt: skip
 SEEDS = range(400)
+SHOWN = {
+    killed_run_not_abandoned: 60, any_predecessor_is_valid: 19, predecessor_survives_a_failed_run: 17, rollback_twice: 11,
+    rollback_not_abandoned: 9, a_table_that_returns_begins_empty: 9, rollback_during_a_run: 6,
+}  # fmt: skip
+"""A seed that shows what the first few do not. It is tried before the others, so that no time goes into those."""
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.__name__)
 def test_a_broken_rule_is_caught(mutant: Callable[[], AbstractContextManager[Any]], outside: Outside) -> None:
     with mutant():
-        for seed in SEEDS:
+        for seed in (SHOWN.get(mutant, 0), *SEEDS):
             wrong, _ = simulate([seed], outside)
             if wrong:
                 return

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from headrace.model.run import Run
 from headrace.seam import epoch as epochs
 from headrace.seam import pointer as pointers
 from tests.flow import shop
-from tests.kit import Quiet
+from tests.kit import Opened, Quiet
 
 SEED = int(os.environ.get("HEADRACE_TEST_SEED") or random.SystemRandom().randrange(10**6))
 SETTINGS = {"stream.range": 37}
@@ -48,7 +49,7 @@ FIRST = ("shops_1.csv", "rates_1.csv", "sales_1.csv", "visits_1.jsonl")
 class Shops:
     """Two projects that get the same files: one streams, the other one only runs."""
 
-    def __init__(self, folder: Path, without: tuple[str, ...] = ()) -> None:
+    def __init__(self, folder: Path, without: tuple[str, ...] = (), *, is_begun: bool = False) -> None:
         self.streamed, self.batch = shop.make(folder / "streamed"), shop.make(folder / "batch")
         for project in (self.streamed, self.batch):
             for name, text in MORE.items():
@@ -56,20 +57,21 @@ class Shops:
             project.write("project.py", (project.folder / "project.py").read_text() + 'project.pin("typical")\n')
         self.names = itertools.count()
         self.rnd = random.Random(3)
-        self.next = 0
         self.unfitted = False
         """Whether a rollback forgot the pinned yardstick, so that the next run fits it to more than the batch had."""
+        self.next = 120
+        if is_begun:
+            return
         for name, text in shop.waves()[0].items():
             assert name in FIRST
             if name not in without:
                 self.land(name, text)
-        self.next = 120
         self.batch.run()
         self.app.run(Quiet())
 
     @property
     def app(self) -> App:
-        return App(self.streamed.folder, SETTINGS)
+        return Opened(self.streamed.folder, SETTINGS)
 
     def land(self, name: str, text: str) -> None:
         self.streamed.land(name, text)
@@ -112,9 +114,18 @@ class Shops:
                     assert found[question] == wanted[question], (story, question)
 
 
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that every test's shops are copied from."""
+    folder = tmp_path_factory.mktemp("begun")
+    Shops(folder)
+    return folder
+
+
 @pytest.fixture
-def shops(tmp_path: Path) -> Shops:
-    return Shops(tmp_path)
+def shops(begun: Path, tmp_path: Path) -> Shops:
+    shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
+    return Shops(tmp_path, is_begun=True)
 
 
 class Broken:
@@ -459,7 +470,7 @@ def _rolled_back(shops: Shops) -> None:
     shops.unfitted |= shop.pointer(shops.app).generation == 0
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", [0, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 2, 3))])
 def test_any_story_ends_with_the_counts_of_the_batch(
     number: int, shops: Shops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -600,3 +611,28 @@ def test_no_epoch_begins_below_rows_that_a_failed_worker_left(shops: Shops) -> N
     assert app.batch(Quiet()).streamed_to(epoch) == said
     shops.app.run(Quiet())
     shops.judge()
+
+
+# What the properties of the shipped projects found
+
+
+def test_a_mart_that_counts_rows_of_a_reference_is_batch_only_and_says_so(shops: Shops) -> None:
+    """Workers count facts. The mart was said to be streamed, and its answers to be as fresh as those that were."""
+    text = "SELECT shop FROM sales UNION ALL SELECT shop FROM shops_judged"
+    mart = "SELECT shop, count(*) AS seen FROM everywhere GROUP BY ALL"
+    for name, sql in (
+        ("silver/everywhere", text),
+        ("marts/seen", mart),
+        ("queries/seen", "SELECT shop, seen FROM seen ORDER BY shop"),
+    ):
+        shops.streamed.write(f"{name}.sql", sql)
+    project = shops.app.project
+    assert project.marts["seen"].batch_only == "it counts rows of shops, and references are not streamed"
+    assert project.marts["quality"].is_streamed, "of verdicts the batch has counted those of references"
+    assert project.marts["regions"].is_streamed, "a reference that is joined counts nothing itself"
+    shops.app.run(Quiet())
+    before = shops.app.reader.answer("seen", {})
+    shops.sell(40)
+    shops.catch_up(shops.worker())
+    after = shops.app.reader.answer("seen", {})
+    assert (after.rows, after.as_of) == (before.rows, before.as_of)

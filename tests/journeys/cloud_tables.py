@@ -15,7 +15,7 @@ from typing import Any
 from headrace import projects
 from headrace.app import App
 from tests.data import landing
-from tests.kit import Quiet
+from tests.kit import Opened, Quiet
 
 PROJECT = Path(projects.__path__[0]) / "cloud"
 
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 def opened(folder: Path, files: Path) -> App:
     """The shipped project, copied to ``folder``, with the landing files in ``files``."""
     shutil.copytree(PROJECT, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", ".headrace"))
-    return App(folder, {"inbox.path": str(files), "inbox.quiet": 0.0})
+    return Opened(folder, {"inbox.path": str(files), "inbox.quiet": 0.0})
 
 
 def ask(app: App, query: str, /, **parameters: Any) -> list[Row]:

@@ -28,7 +28,7 @@ from headrace.cli import init
 from headrace.errors import ParameterError
 from tests.data import landing
 from tests.journeys.cloud_tables import ask
-from tests.kit import Quiet
+from tests.kit import Opened, Quiet
 from tests.oracle import telecom as oracle
 
 Row = dict[str, Any]
@@ -47,7 +47,7 @@ def made(folder: Path) -> App:
     init.write(folder, "telecom")
     (folder / "landing").mkdir()
     (folder / "landing/tariffs.csv").write_text(TARIFFS)
-    return App(folder, {"inbox.quiet": 0.0})
+    return Opened(folder, {"inbox.quiet": 0.0})
 
 
 def filled(folder: Path, files: str) -> App:

@@ -162,7 +162,7 @@ def test_a_run_ends_with_what_was_skipped_and_why(tmp_path: Path, args: list[str
     assert "1 passed, 3 skipped, 1 xfailed in" in done.stdout.splitlines()[-1]
 
 
-@pytest.mark.parametrize("args", [[], ["-n", "2"]], ids=["alone", "spread"])
+@pytest.mark.parametrize("args", [[], pytest.param(["-n", "2"], marks=pytest.mark.slow)], ids=["alone", "spread"])
 def test_a_strict_run_fails_for_each_skip(tmp_path: Path, args: list[str]) -> None:
     done = run_sample(tmp_path, "--continue-on-collection-errors", *args, strict="1")
     assert done.returncode == 1, done.stdout

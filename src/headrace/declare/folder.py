@@ -333,6 +333,9 @@ class _Loader:
 
     def add_mart(self, name: str, text: Text) -> None:
         mart = compile_mart(name, text, self.relations, self.engine.describe)
+        reference = next(filter(None, map(self.counted_reference, mart.rows_from)), "")
+        if reference and not mart.batch_only:
+            mart = replace(mart, batch_only=f"it counts rows of {reference}, and references are not streamed")
         self.marts[name] = mart
         columns = (*mart.grain, *(Column(m.name, m.type) for m in mart.measures))
         reason = f"'{name}' is a mart, whose values change as records come"
@@ -342,6 +345,14 @@ class _Loader:
         self.relations[name] = Relation(name, columns, "mart", key, None, changing, mart=mart)
         self.engine.define(f"{name}__parts", _empty(parts_columns(mart), []))
         self.define(name)
+
+    def counted_reference(self, name: str) -> str:
+        """A reference whose rows a relation passes on, as its own and not joined; empty where there is none. Verdicts
+        are of references, too, but of those the batch has counted all there are."""
+        if name in self.datasets:
+            return next(filter(None, map(self.counted_reference, self.datasets[name].rows_from)), "")
+        name = name.removesuffix("_judged")
+        return name if name in self.relations and self.relations[name].kind == "reference" else ""
 
     # Queries and pages
 

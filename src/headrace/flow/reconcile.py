@@ -21,7 +21,7 @@ from headrace.flow.lanes import ends, lanes_of
 from headrace.flow.lanes import streamed as stream_lanes
 from headrace.flow.mending import Mending
 from headrace.flow.recompute import Recomputed, feeding, judged, resting_on
-from headrace.flow.relations import VERDICTS, Relations, fact_sources
+from headrace.flow.relations import Relations, fact_sources
 from headrace.flow.stream import code_of, streamable, streamed_sources, tables_of
 from headrace.model.project import LoadedProject
 from headrace.model.serving import ServingTable
@@ -327,9 +327,7 @@ class Reconcile:
                     fitted = self.lake.snapshot(f"gold/{name}", generation.marts[name].version)
                     relations.define_mart(self.project.marts[name], fitted.files if fitted is not None else ())
                 for mart in marts:
-                    if mart.name not in needed or any(
-                        relations.counts_reference(n) for n in mart.rows_from if n != VERDICTS
-                    ):
+                    if mart.name not in needed:
                         continue
                     self.engine.keep(f"{mart.name}__again", mart.parts_sql)
                     self.engine.define(f"{mart.name}__parts", merged_sql(mart, f"{mart.name}__again"))

@@ -14,7 +14,7 @@ from headrace.flow.control import reached
 from headrace.flow.isolation import SIZES, Tries, isolate, isolated, tries_name
 from headrace.flow.lanes import lanes_of
 from headrace.flow.refine import kept
-from headrace.flow.relations import VERDICTS, Relations, fact_sources
+from headrace.flow.relations import Relations, fact_sources
 from headrace.flow.worker import Lane, Row, Steps
 from headrace.flow.writing import AtOnce, Writer
 from headrace.model.mart import Mart
@@ -140,8 +140,6 @@ class Worker(Steps):
         # Views over tables that have rows of one lane at a time, so that parts are of that lane only.
         self.marts = {}
         for mart in streamable(self.project):
-            if any(relations.counts_reference(name) for name in mart.rows_from if name != VERDICTS):
-                continue
             for source_name in sorted(fact_sources(self.project, mart.name)):
                 self.marts.setdefault(source_name, []).append(mart)
         return []
