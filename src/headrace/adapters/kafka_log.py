@@ -57,7 +57,12 @@ TIMEOUT = 30.0
 """Seconds after which a broker that does not answer is given up."""
 LONGEST = 64 << 20
 """Bytes of a record, in topics that are made here: Kafka's own megabyte is less than a file may have in a line."""
-TOPIC = {"retention.ms": "-1", "max.message.bytes": str(LONGEST)}
+TOPIC = {
+    "retention.ms": "-1",
+    "max.message.bytes": str(LONGEST),
+    # Else brokers refuse what comes from a clock that is more than an hour ahead of theirs. Nobody reads these times.
+    "message.timestamp.type": "LogAppendTime",
+}
 ORDINARY = 900_000
 """Bytes of a record that any topic takes, unless its owner says otherwise."""
 ROOM = 4096
@@ -181,7 +186,7 @@ class KafkaLog:
                 elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
                     # The last offsets may be those of markers, which nobody is given.
                     return min(max(position, offset), end)
-                else:
+                elif error.code() not in _PASSING:
                     raise KafkaException(error)
             if time.monotonic() > deadline:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001
@@ -388,7 +393,7 @@ class KafkaLog:
             return int(self._awaited(asked)["max.message.bytes"].value)
 
     def _described(self, topics: Sequence[str]) -> dict[str, Any]:
-        with _translated("asking for topics"):
+        def ask() -> dict[str, Any]:
             futures = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=TIMEOUT)
             found: dict[str, Any] = {}
             for topic, future in futures.items():
@@ -398,7 +403,9 @@ class KafkaLog:
                     if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                         raise
                     found[topic] = None
-        return found
+            return found
+
+        return _patiently("asking for topics", ask)
 
 
 class KafkaFeed:
@@ -520,13 +527,10 @@ class KafkaFeed:
         return gone(self._lanes[place], -1, low)
 
 
-_SOON = {
+_PASSING = {
     KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_PARTITION, KafkaError._TIMED_OUT, KafkaError._TRANSPORT,  # noqa: SLF001
     KafkaError.OFFSET_NOT_AVAILABLE,
-}  # fmt: skip
-"""What a cluster answers while it elects leaders, or has only just heard of a topic."""
-_PASSING = _SOON | {
     KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._WAIT_COORD, KafkaError._MAX_POLL_EXCEEDED,  # noqa: SLF001
     KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_ID, KafkaError.BROKER_NOT_AVAILABLE,  # noqa: SLF001
     KafkaError.REPLICA_NOT_AVAILABLE, KafkaError.KAFKA_STORAGE_ERROR, KafkaError.FENCED_LEADER_EPOCH,
@@ -534,7 +538,8 @@ _PASSING = _SOON | {
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR,
     KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS,
 }  # fmt: skip
-"""What a consumer is told of and gets over by itself; the client says of none that trying again can help."""
+"""What a cluster answers while brokers come and go, leaders are elected, or a topic was heard of only just now. A consumer gets
+over it by itself; the client says of none that trying again can help."""
 _REFUSED = {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}  # noqa: SLF001
 _UNMET = {KafkaError._SSL}  # noqa: SLF001
 """Refusals at first sight; later it is a broker that died in the middle of a handshake."""
@@ -641,7 +646,9 @@ def _patiently(doing: str, call: Callable[[], Of]) -> Of:
             try:
                 return call()
             except KafkaException as error:
-                if (not error.args[0].retriable() and error.args[0].code() not in _SOON) or time.monotonic() > deadline:
+                if (
+                    not error.args[0].retriable() and error.args[0].code() not in _PASSING
+                ) or time.monotonic() > deadline:
                     raise
             time.sleep(0.1)
 
