@@ -140,15 +140,28 @@ class KafkaLog:
         if self.partitions_of(source):
             return
         new = NewTopic(source.topic, self._partitions, self._replicas, config=TOPIC)
-        with _translated(f"making topic {source.topic}"):
+
+        def make() -> None:
             made = self._admin.create_topics([new], operation_timeout=TIMEOUT)[source.topic]
             try:
                 self._awaited(made)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
+
+        _patiently(f"making topic {source.topic}", make)
+        self.heard_of(source)
+
+    def heard_of(self, source: Source, numbers: Collection[int] = ()) -> dict[str, TopicPartition]:
+        """The lanes of a topic that is there, these partitions among them: brokers hear of it one after another."""
         deadline = time.monotonic() + TIMEOUT
-        while not self.partitions_of(source) and time.monotonic() < deadline:
+        while True:
+            found = self.partitions_of(source)
+            if found and {p.partition for p in found.values()}.issuperset(numbers):
+                return found
+            if time.monotonic() > deadline:
+                what = f"the log: topic {source.topic} or a partition of it is not there"
+                raise OutsideError("HR0412", what, retry=True, help="headrace doctor")
             time.sleep(0.05)
 
     # Reading
@@ -228,7 +241,7 @@ class KafkaLog:
         known = self._tail(source).pop((file, digest), {})
         last = max(known.values(), default=0)
         sure = (last - 1) // CHUNK * CHUNK if last else 0
-        partitions = len(self.partitions_of(source)) if known else 0
+        partitions = len(self.heard_of(source)) if known else 0
         failed: list[KafkaError] = []
 
         mine: dict[int, list[int]] = {}
@@ -263,7 +276,7 @@ class KafkaLog:
         self._flush(source, failed)
         for partition, offsets in mine.items():
             place, first, end = (source.topic, partition), min(offsets), max(offsets) + 1
-            if self._looked[place] == first and end - first == len(offsets):
+            if self._looked.get(place) == first and end - first == len(offsets):
                 self._looked[place] = end  # all of it is this process's own, and whole
         return count
 
@@ -288,7 +301,7 @@ class KafkaLog:
         """Of the files that the ends of the lanes speak of: by partition, the last row that is there. Another process
         may have been interrupted meanwhile: what was appended since the last look is looked at."""
         found = self._tails.setdefault(source.name, {})
-        partitions = list(self.partitions_of(source).values())
+        partitions = list(self.heard_of(source).values())
         extents = self.extents(partitions)
         for partition in partitions:
             place = (partition.topic, partition.partition)
@@ -492,14 +505,13 @@ class KafkaFeed:
         try:
             for source in self._sources.values():
                 mine = {p.partition: p for p in partitions if p.topic == source.topic}
-                for lane, (low, _) in self._log.lanes(source).items() if mine else ():
-                    number = int(lane.rpartition("/")[2])
-                    if number in mine:
-                        self._lanes[source.topic, number] = lane
-                        offset = self._start(lane, low)
-                        if offset < low:
-                            raise gone(lane, offset, low)
-                        mine[number].offset = offset
+                named = {p.partition: lane for lane, p in self._log.heard_of(source, mine).items()} if mine else {}
+                for (_, number), (low, _) in self._log.extents(list(mine.values())).items():
+                    lane = self._lanes[source.topic, number] = named[number]
+                    offset = self._start(lane, low)
+                    if offset < low:
+                        raise gone(lane, offset, low)
+                    mine[number].offset = offset
             consumer.incremental_assign(partitions)
         except BaseException as error:  # noqa: BLE001  # the client would swallow it; poll raises it
             self._failure = error
