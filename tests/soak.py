@@ -48,6 +48,7 @@ class Soak:
         outcomes = self.found[fault]
         if report.outcome != "passed":
             outcomes[seed] = report.outcome
+            print(f"\n{report.longreprtext}", flush=True)
         elif report.when == "call":
             outcomes.setdefault(seed, "passed")
         if report.when == "teardown":

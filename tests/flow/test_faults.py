@@ -386,7 +386,7 @@ def test_all_is_computed_anew_while_it_is_streamed(shops: Shops, crew: Crew) -> 
     with shops.watched():
         for _ in range(3):
             shops.trade(shops.rnd.randint(20, 150))
-            generation = shops.app.run(Quiet(), full=True).generation
+            generation = shops.run(full=True).generation
             assert generation is not None
             shops.trade(20)
             shops.settle("beside a run")
@@ -417,7 +417,7 @@ def test_a_run_that_is_killed_half_way(shops: Shops, crew: Crew) -> None:
         shops.settle("killed")
         shops.trade(50)
         shops.settle("the stream goes on")
-        assert shops.app.run(Quiet(), full=True).generation is not None
+        assert shops.run(full=True).generation is not None
         shops.settle("run again")
     crew.work_on()
     crew.leave()

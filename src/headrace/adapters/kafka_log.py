@@ -57,7 +57,12 @@ TIMEOUT = 30.0
 """Seconds after which a broker that does not answer is given up."""
 LONGEST = 64 << 20
 """Bytes of a record, in topics that are made here: Kafka's own megabyte is less than a file may have in a line."""
-TOPIC = {"retention.ms": "-1", "max.message.bytes": str(LONGEST)}
+TOPIC = {
+    "retention.ms": "-1",
+    "max.message.bytes": str(LONGEST),
+    # Else brokers refuse what comes from a clock that is more than an hour ahead of theirs. Nobody reads these times.
+    "message.timestamp.type": "LogAppendTime",
+}
 ORDINARY = 900_000
 """Bytes of a record that any topic takes, unless its owner says otherwise."""
 ROOM = 4096
@@ -135,15 +140,28 @@ class KafkaLog:
         if self.partitions_of(source):
             return
         new = NewTopic(source.topic, self._partitions, self._replicas, config=TOPIC)
-        with _translated(f"making topic {source.topic}"):
+
+        def make() -> None:
             made = self._admin.create_topics([new], operation_timeout=TIMEOUT)[source.topic]
             try:
                 self._awaited(made)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
+
+        _patiently(f"making topic {source.topic}", make)
+        self.heard_of(source)
+
+    def heard_of(self, source: Source, numbers: Collection[int] = ()) -> dict[str, TopicPartition]:
+        """The lanes of a topic that is there, these partitions among them: brokers hear of it one after another."""
         deadline = time.monotonic() + TIMEOUT
-        while not self.partitions_of(source) and time.monotonic() < deadline:
+        while True:
+            found = self.partitions_of(source)
+            if found and {p.partition for p in found.values()}.issuperset(numbers):
+                return found
+            if time.monotonic() > deadline:
+                what = f"the log: topic {source.topic} or a partition of it is not there"
+                raise OutsideError("HR0412", what, retry=True, help="headrace doctor")
             time.sleep(0.05)
 
     # Reading
@@ -181,7 +199,7 @@ class KafkaLog:
                 elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
                     # The last offsets may be those of markers, which nobody is given.
                     return min(max(position, offset), end)
-                else:
+                elif error.code() not in _PASSING:
                     raise KafkaException(error)
             if time.monotonic() > deadline:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001
@@ -223,7 +241,7 @@ class KafkaLog:
         known = self._tail(source).pop((file, digest), {})
         last = max(known.values(), default=0)
         sure = (last - 1) // CHUNK * CHUNK if last else 0
-        partitions = len(self.partitions_of(source)) if known else 0
+        partitions = len(self.heard_of(source)) if known else 0
         failed: list[KafkaError] = []
 
         mine: dict[int, list[int]] = {}
@@ -258,7 +276,7 @@ class KafkaLog:
         self._flush(source, failed)
         for partition, offsets in mine.items():
             place, first, end = (source.topic, partition), min(offsets), max(offsets) + 1
-            if self._looked[place] == first and end - first == len(offsets):
+            if self._looked.get(place) == first and end - first == len(offsets):
                 self._looked[place] = end  # all of it is this process's own, and whole
         return count
 
@@ -283,7 +301,7 @@ class KafkaLog:
         """Of the files that the ends of the lanes speak of: by partition, the last row that is there. Another process
         may have been interrupted meanwhile: what was appended since the last look is looked at."""
         found = self._tails.setdefault(source.name, {})
-        partitions = list(self.partitions_of(source).values())
+        partitions = list(self.heard_of(source).values())
         extents = self.extents(partitions)
         for partition in partitions:
             place = (partition.topic, partition.partition)
@@ -388,7 +406,7 @@ class KafkaLog:
             return int(self._awaited(asked)["max.message.bytes"].value)
 
     def _described(self, topics: Sequence[str]) -> dict[str, Any]:
-        with _translated("asking for topics"):
+        def ask() -> dict[str, Any]:
             futures = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=TIMEOUT)
             found: dict[str, Any] = {}
             for topic, future in futures.items():
@@ -398,7 +416,9 @@ class KafkaLog:
                     if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                         raise
                     found[topic] = None
-        return found
+            return found
+
+        return _patiently("asking for topics", ask)
 
 
 class KafkaFeed:
@@ -485,14 +505,13 @@ class KafkaFeed:
         try:
             for source in self._sources.values():
                 mine = {p.partition: p for p in partitions if p.topic == source.topic}
-                for lane, (low, _) in self._log.lanes(source).items() if mine else ():
-                    number = int(lane.rpartition("/")[2])
-                    if number in mine:
-                        self._lanes[source.topic, number] = lane
-                        offset = self._start(lane, low)
-                        if offset < low:
-                            raise gone(lane, offset, low)
-                        mine[number].offset = offset
+                named = {p.partition: lane for lane, p in self._log.heard_of(source, mine).items()} if mine else {}
+                for (_, number), (low, _) in self._log.extents(list(mine.values())).items():
+                    lane = self._lanes[source.topic, number] = named[number]
+                    offset = self._start(lane, low)
+                    if offset < low:
+                        raise gone(lane, offset, low)
+                    mine[number].offset = offset
             consumer.incremental_assign(partitions)
         except BaseException as error:  # noqa: BLE001  # the client would swallow it; poll raises it
             self._failure = error
@@ -520,13 +539,10 @@ class KafkaFeed:
         return gone(self._lanes[place], -1, low)
 
 
-_SOON = {
+_PASSING = {
     KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_PARTITION, KafkaError._TIMED_OUT, KafkaError._TRANSPORT,  # noqa: SLF001
     KafkaError.OFFSET_NOT_AVAILABLE,
-}  # fmt: skip
-"""What a cluster answers while it elects leaders, or has only just heard of a topic."""
-_PASSING = _SOON | {
     KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._WAIT_COORD, KafkaError._MAX_POLL_EXCEEDED,  # noqa: SLF001
     KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_ID, KafkaError.BROKER_NOT_AVAILABLE,  # noqa: SLF001
     KafkaError.REPLICA_NOT_AVAILABLE, KafkaError.KAFKA_STORAGE_ERROR, KafkaError.FENCED_LEADER_EPOCH,
@@ -534,7 +550,8 @@ _PASSING = _SOON | {
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR,
     KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS,
 }  # fmt: skip
-"""What a consumer is told of and gets over by itself; the client says of none that trying again can help."""
+"""What a cluster answers while brokers come and go, leaders are elected, or a topic was heard of only just now. A consumer gets
+over it by itself; the client says of none that trying again can help."""
 _REFUSED = {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}  # noqa: SLF001
 _UNMET = {KafkaError._SSL}  # noqa: SLF001
 """Refusals at first sight; later it is a broker that died in the middle of a handshake."""
@@ -641,7 +658,9 @@ def _patiently(doing: str, call: Callable[[], Of]) -> Of:
             try:
                 return call()
             except KafkaException as error:
-                if (not error.args[0].retriable() and error.args[0].code() not in _SOON) or time.monotonic() > deadline:
+                if (
+                    not error.args[0].retriable() and error.args[0].code() not in _PASSING
+                ) or time.monotonic() > deadline:
                     raise
             time.sleep(0.1)
 
