@@ -478,8 +478,8 @@ def follow(stage: Stage, told: tuple[int, int, list[tuple[Any, ...]]]) -> None:
         assert tables(world.app) == wanted, "run afterwards"
 
 
-STREAMED = [("land", 1), ("stream",), ("land", 2), ("killed", 25), ("land", 3), ("stream",), ("land", 4), ("stream",)]
-MIXED = [*STREAMED, ("run",), ("land", 5), ("killed", 40), ("land", 6), ("stream",), ("run",), ("land", 7), ("stream",)]
+STREAMED = [("land", 1), ("stream",), ("land", 2), ("killed", 6), ("land", 3), ("stream",), ("land", 4), ("stream",)]
+MIXED = [*STREAMED, ("run",), ("land", 5), ("killed", 30), ("land", 6), ("stream",), ("run",), ("land", 7), ("stream",)]
 UNLIKELY = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
 
 

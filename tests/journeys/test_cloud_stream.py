@@ -66,7 +66,7 @@ def make(folder: Path, landing: Path, settings: str, declared: Callable[[str], s
     Opened(folder).run(Quiet())
 
 
-def arrivals(folder: Path, landing: Path) -> list[list[Path]]:
+def arrivals(landing: Path, most: int) -> list[list[Path]]:
     """The files of all facts, a few at a time, in any order."""
     rnd = random.Random(SEED)
     files = [f.relative_to(landing) for f in sorted(landing.rglob("*")) if f.is_file() and f.name not in REFERENCES]
@@ -74,16 +74,16 @@ def arrivals(folder: Path, landing: Path) -> list[list[Path]]:
     rnd.shuffle(files)
     groups = []
     while files:
-        count = rnd.randint(1, 16)
+        count = rnd.randint(most // 2, most)
         groups.append(files[:count])
         files = files[count:]
     return groups
 
 
-def stream(folder: Path, landing: Path) -> App:
+def stream(folder: Path, landing: Path, most: int) -> App:
     """Streams all of it, by several workers one after the other, with a run in between."""
     print(f"HEADRACE_TEST_SEED={SEED}")
-    groups = arrivals(folder, landing)
+    groups = arrivals(landing, most)
     for number, files in enumerate(groups):
         for file in files:
             shutil.copy(landing / file, folder / "landing" / file)
@@ -116,7 +116,7 @@ def test_files_in_any_order_stream_to_the_goldens_and_none_is_late(landing: Path
         return text.replace('event_time="happened_at",', 'event_time="happened_at", lateness="1 hour",')
 
     make(tmp_path, landing, "", declared)
-    app = stream(tmp_path, landing)
+    app = stream(tmp_path, landing, 16)
     judge(app, ran, landing)
     assert app.reader.answer("summary", {}).streamed
     app.run(Quiet())
@@ -134,7 +134,7 @@ def test_a_real_topic_streams_to_the_goldens(landing: Path, ran: App, tmp_path: 
         )
 
     make(tmp_path, landing, f'[kafka]\nbrokers = "{kafka.address}"\npartitions = 3\n', declared)
-    app = stream(tmp_path, landing)
+    app = stream(tmp_path, landing, 50)
     judge(app, ran, landing)
     app.run(Quiet())
     judge(Opened(tmp_path), ran, landing)
