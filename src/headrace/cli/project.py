@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import click
 
@@ -94,6 +95,7 @@ def test(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> int:
 
 
 @click.command()
+@click.argument("project", required=False)
 @click.option(
     "--scale", default=1.0, show_default=True, type=click.FloatRange(min=0.001), help="Multiplies the volume."
 )
@@ -111,12 +113,28 @@ def test(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> int:
 )
 @click.pass_context
 def gen(
-    ctx: click.Context, scale: float, volume: str | None, seed: int, to: tuple[str, ...], again: bool, original: bool
+    ctx: click.Context,
+    project: str | None,
+    scale: float,
+    volume: str | None,
+    seed: int,
+    to: tuple[str, ...],
+    again: bool,
+    original: bool,
 ) -> None:
-    """Generate the project's sample data (`samples.py`) into its inbox, onto its SFTP server, or into its topics.
+    """Generate a project's sample data (`samples.py`) into its inbox, onto its SFTP server, or into its topics.
 
-    Killed and called again, it goes on: no file is left out, and no record comes twice.
+    PROJECT is its folder; a new one is made of a project that comes with Headrace by that name. Killed and called again,
+    it goes on: no file is left out, and no record comes twice.
     """
+    if project is not None:
+        from headrace.cli.init import templates, write
+
+        folder = Path(project)
+        if not folder.exists() and project in templates():
+            write(folder, project)
+            click.echo(f"{folder} is a new project", err=True)
+        ctx.find_root().obj = {**(ctx.find_root().obj or {}), "folder": str(folder)}
     app = open_app(ctx)
     if volume is not None:
         volumes = app.volumes()

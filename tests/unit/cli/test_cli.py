@@ -186,9 +186,9 @@ def test_standard_error_is_empty_where_only_data_is_asked_for(shop: Path) -> Non
 
 
 def test_a_rollback_gives_the_earlier_answers(shop: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "again"
-    headrace("init", str(folder), cwd=tmp_path)
-    headrace("gen", cwd=folder)
+    assert "blank is a new project" in headrace("gen", "blank", cwd=tmp_path).stderr
+    folder = tmp_path / "blank"
+    assert "new project" not in headrace("gen", "blank", cwd=tmp_path).stderr
     headrace("run", cwd=folder)
     asked = ["query", "sales", "shop=cpt1", "from=2024-01-01", "to=2024-01-07", "-o", "csv"]
     before = headrace(*asked, cwd=folder).stdout
