@@ -117,7 +117,7 @@ class Batch:
         """Builds and publishes a generation, unless everything is as the current one left it."""
         pointer = made_pointer(self.store)
         if take_over and pointer.workers:
-            pointer = self.move(pointer, pointers.take_over(pointer))
+            pointer = change_pointer(self.store, pointers.take_over)
         current = generation_of(self.store, pointer.generation)
         # While workers count as this run does, it cuts between two of their ranges and stays in their epoch (Batch run, 2).
         stays = bool(pointer.workers) and not refit and self.counts_alike(current)
@@ -128,9 +128,18 @@ class Batch:
         if not full and not refit and self.mending == NOTHING and self.is_current(current, relations, tables):
             if pointer.next is not None:
                 # One that was killed, and workers may wait for it.
-                self.move(pointer, pointers.give_up(pointer, pointer.next, wrote=True))
+                given_up = pointers.give_up(pointer, pointer.next, wrote=True)
+                self.store.compare_and_set(POINTER, pointer.text(), given_up.text())
             return
-        pointer = self.move(pointer, pointers.begin(pointer, opens=not stays))
+        begun = pointers.begin(pointer, opens=not stays)
+        if not self.store.compare_and_set(POINTER, pointer.text(), begun.text()):
+            now = made_pointer(self.store)
+            if (now.generation, now.next) != (pointer.generation, pointer.next):
+                raise ConflictError("HR0404", "the pointer moved: another run is going on", help="headrace status")
+            # A worker has come or gone, and what it is decides where this run cuts.
+            self.generate(run, full=full, refit=refit, take_over=take_over)
+            return
+        pointer = begun
         self.wrote = False
         try:
             self.build(run, pointer, current, relations, tables, versions, full=full, refit=refit, take_over=take_over)
@@ -308,11 +317,6 @@ class Batch:
             return None
         found = self.lake.snapshot(f"gold/{mart.name}", state.version)
         return Aggregated(state, found.files, "nothing") if found is not None else None
-
-    def move(self, old: Pointer, new: Pointer) -> Pointer:
-        if not self.store.compare_and_set(POINTER, old.text(), new.text()):
-            raise ConflictError("HR0404", "the pointer moved: another run is going on", help="headrace status")
-        return new
 
     def references(self) -> dict[str, int]:
         """The newest version of each reference's silver."""
