@@ -87,7 +87,7 @@ def one_slot() -> AbstractContextManager[Any]:
 
 @contextmanager
 def pointer_moved_first() -> Iterator[None]:
-    true_put, true_move = ReplicatedStore.put, run_module.Batch.move
+    true_put, true_build = ReplicatedStore.put, run_module.Batch.build
     waiting: dict[int, list[Any]] = {}
 
     def put(store: ReplicatedStore, table: Any, rows: Any) -> int:
@@ -96,13 +96,12 @@ def pointer_moved_first() -> Iterator[None]:
             waiting.setdefault(row[-1], []).append((table, row))
         return len(rows)
 
-    def move(batch: run_module.Batch, old: Pointer, new: Pointer) -> Pointer:
-        moved = true_move(batch, old, new)
-        for table, row in waiting.pop(new.generation, []):
+    def build(batch: run_module.Batch, run: Any, pointer: Pointer, *given: Any, **named: Any) -> None:
+        true_build(batch, run, pointer, *given, **named)
+        for table, row in waiting.pop(pointer.highest, []):
             true_put(batch.store, table, [row])  # type: ignore[arg-type]
-        return moved
 
-    with patch.object(ReplicatedStore, "put", put), patch.object(run_module.Batch, "move", move):
+    with patch.object(ReplicatedStore, "put", put), patch.object(run_module.Batch, "build", build):
         yield
 
 
@@ -222,17 +221,16 @@ def a_table_that_returns_begins_empty() -> AbstractContextManager[Any]:
 
 def a_run_drops_tables() -> AbstractContextManager[Any]:
     """What vacuum does under the lock, done by any run that publishes."""
-    true = run_module.Batch.move
+    true = run_module.Batch.build
 
-    def move(batch: run_module.Batch, old: Pointer, new: Pointer) -> Pointer:
-        named = {t.name for t in run_module.serving_tables(batch.project)}
-        moved = true(batch, old, new)
+    def build(batch: run_module.Batch, *given: Any, **named: Any) -> None:
+        true(batch, *given, **named)
+        kept = {t.name for t in run_module.serving_tables(batch.project)}
         for table in batch.store.physical():
-            if table not in named:
+            if table not in kept:
                 batch.store.drop(table)
-        return moved
 
-    return patch.object(run_module.Batch, "move", move)
+    return patch.object(run_module.Batch, "build", build)
 
 
 MUTANTS: list[Callable[[], AbstractContextManager[Any]]] = [
