@@ -115,8 +115,6 @@ def test_two_workers_in_every_lane(shops: Shops) -> None:
     apps = [shops.app, shops.app]
     workers = [shops.worker(app, log=Alone(app.log, str(i))) for i, app in enumerate(apps)]
     with shops.watched():
-        for worker in workers:
-            worker.register()
         for _ in range(6):
             shops.trade(shops.rnd.randint(10, 120))
             for worker in shops.rnd.choices(workers, k=shops.rnd.randint(0, 6)):

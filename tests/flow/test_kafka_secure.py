@@ -164,7 +164,6 @@ def test_a_right_that_is_missing_or_taken_away_is_no_silence(
     def follow(worker: Worker) -> None:
         """Counts, without the inbox, which would be refused first, until something is refused."""
         deadline = time.monotonic() + 60
-        worker.register()
         worker.follow()
         while time.monotonic() < deadline:
             worker.step(0.1)
@@ -178,7 +177,6 @@ def test_a_right_that_is_missing_or_taken_away_is_no_silence(
         worker.run(lambda: None, until_caught_up=True, stopped=lambda: False)
         assert guarded.project.ask("sums") == [{"total": total, "records": 40}]
         worker = guarded.worker()
-        worker.register()
         worker.follow()
         while not worker.is_caught_up:
             worker.step(0.1)

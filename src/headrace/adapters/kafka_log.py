@@ -443,7 +443,7 @@ class KafkaFeed:
 
     @property
     def is_caught_up(self) -> bool:
-        return self._ended.issuperset(self._lanes)
+        return bool(self._lanes) and self._ended.issuperset(self._lanes)
 
     def poll(self, wait: float) -> Sequence[Arrival]:
         with _translated("reading the log"):
