@@ -433,6 +433,8 @@ class KafkaFeed:
         self._ended: set[tuple[str, int]] = set()
         self._last: dict[str, list[Message]] = {}
         """By lane, the messages of the last poll."""
+        self._takes_part = False
+        """Whether the group has dealt its lanes since this worker joined it; none may be this worker's."""
         self._failure: BaseException | None = None
         self._looked = 0.0
         self._consumer = self._joined()
@@ -443,7 +445,7 @@ class KafkaFeed:
 
     @property
     def is_caught_up(self) -> bool:
-        return bool(self._lanes) and self._ended.issuperset(self._lanes)
+        return self._takes_part and self._ended.issuperset(self._lanes)
 
     def poll(self, wait: float) -> Sequence[Arrival]:
         with _translated("reading the log"):
@@ -513,6 +515,7 @@ class KafkaFeed:
                         raise gone(lane, offset, low)
                     mine[number].offset = offset
             consumer.incremental_assign(partitions)
+            self._takes_part = True
         except BaseException as error:  # noqa: BLE001  # the client would swallow it; poll raises it
             self._failure = error
 
@@ -531,6 +534,7 @@ class KafkaFeed:
         self._consumer.close()
         self._lanes.clear()
         self._ended.clear()
+        self._takes_part = False
         self._consumer = self._joined()
         return True
 

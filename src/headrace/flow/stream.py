@@ -90,7 +90,7 @@ class Worker(Steps):
     def is_caught_up(self) -> bool:
         """Of lanes that are another's, or nobody's while one that was killed is not missed yet, the store knows."""
         assert self.epoch is not None
-        if self.feed is None or (self.feed.lanes and not self.feed.is_caught_up):
+        if self.feed is None or not self.feed.is_caught_up:
             return False
         number, cut, mine = self.epoch.number, self.generation.cut, set(self.feed.lanes)
         return all(
