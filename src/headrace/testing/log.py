@@ -99,25 +99,23 @@ class LogSuite:
             at[lane] = first
             return first
 
-        feed = log.feed("all", [source], start)
-        assert sorted(self.given(engine, feed, at)) == list(range(30))
-        assert set(feed.lanes) == set(log.lanes(source))
-        self.arrive(tmp_path, range(30, 45))
-        found: list[int] = []
-        deadline = time.monotonic() + 30
-        while len(found) < 15 and time.monotonic() < deadline:
-            found += self.given(engine, feed, at, patience=1)
-        assert sorted(found) == list(range(30, 45))
-        feed.close()
+        with closing(log.feed("all", [source], start)) as feed:
+            assert sorted(self.given(engine, feed, at)) == list(range(30))
+            assert set(feed.lanes) == set(log.lanes(source))
+            self.arrive(tmp_path, range(30, 45))
+            found: list[int] = []
+            deadline = time.monotonic() + 30
+            while len(found) < 15 and time.monotonic() < deadline:
+                found += self.given(engine, feed, at, patience=1)
+            assert sorted(found) == list(range(30, 45))
         ends = {lane: end for lane, (_, end) in log.lanes(source).items()}
 
         def late(lane: str, _: int) -> int:
             at[lane] = ends[lane]
             return ends[lane]
 
-        again = log.feed("all", [source], late)
-        assert self.given(engine, again, at) == [], "whoever asks from the end on gets nothing before it"
-        again.close()
+        with closing(log.feed("all", [source], late)) as again:
+            assert self.given(engine, again, at) == [], "whoever asks from the end on gets nothing before it"
 
     def test_a_mark_is_of_one_record_and_stays_its_own(self, tmp_path: Path) -> None:
         log, engine = self.open(tmp_path)
