@@ -491,7 +491,7 @@ class KafkaFeed:
         for (topic, partition), name in list(self._lanes.items()):
             if name == lane:
                 # For others to see: a worker starts at its own checkpoint.
-                with contextlib.suppress(KafkaException):
+                with contextlib.suppress(KafkaException, RuntimeError):  # closed meanwhile: the topic was made again
                     self._consumer.commit(offsets=[TopicPartition(topic, partition, offset)], asynchronous=True)
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -61,6 +62,8 @@ class Progress:
         self._total: int | None = None
         self._done = 0
         self._shown = 0.0
+        self._turn = threading.Lock()
+        """A run writes behind, and so ends things in another thread than it begins the next ones in."""
 
     def begin(self, verb: str, subject: str, total: int | None = None) -> None:
         self._what, self._total, self._done = f"{verb} {subject}", total, 0
@@ -72,13 +75,13 @@ class Progress:
             self._show()
 
     def end(self, verb: str, subject: str, counts: Mapping[str, int], seconds: float, note: str = "") -> None:
-        if self.moving:
-            sys.stderr.write("\r\033[K")
-        if self.quiet or not any(counts.values()):
-            return
         said = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
         tail = f" ({note})" if note else ""
-        click.echo(f"{verb:<10} {subject:<34} {said}{tail}  {seconds:.2f} s", err=True)
+        with self._turn:
+            if self.moving:
+                sys.stderr.write("\r\033[K")
+            if said and not self.quiet:
+                click.echo(f"{verb:<10} {subject:<34} {said}{tail}  {seconds:.2f} s", err=True)
 
     def alarm(self, text: str) -> None:
         self.alarms.append(text)
@@ -87,6 +90,7 @@ class Progress:
     def _show(self) -> None:
         if self.moving:
             share = f" {100 * self._done // self._total}%" if self._total and self._done else ""
-            sys.stderr.write(f"\r\033[K{self._what}{share} …")
-            sys.stderr.flush()
+            with self._turn:
+                sys.stderr.write(f"\r\033[K{self._what}{share} …")
+                sys.stderr.flush()
             self._shown = time.monotonic()
