@@ -1,4 +1,4 @@
-"""Real servers as fixtures. Each runs once, in the one worker that gets all tests of it, and is healed after each test."""
+"""Real servers as fixtures. Each runs once, in the one worker that gets all tests of servers, and is healed after each test."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ NAMES = {"kafka", "kafka3", "kafka_secure", "sftp"}
 
 
 def mark(items: list[pytest.Item]) -> None:
-    """Marks each test with the servers it uses, and keeps the tests of one server in one worker."""
+    """Marks each test with the servers it uses, and keeps all of these in one worker: two at once, with the processes that
+    they start, leave no time to anybody."""
     for item in items:
         used = sorted(NAMES.intersection(getattr(item, "fixturenames", ())))
         for name in used:
             item.add_marker(name if name == "sftp" else "kafka")
         if used and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group("-".join(used)))
+            item.add_marker(pytest.mark.xdist_group("servers"))
 
 
 def started(server: AbstractContextManager[Of]) -> Iterator[Of]:
