@@ -27,6 +27,7 @@ from headrace.seam.generation import EMPTY, Generation, instant
 from headrace.sql.gold import merged_sql, parts_columns, rollup_sql
 from headrace.sql.judge import bronze_columns, judge_sql, literal, repeats_sql, silver_columns
 
+MICRO_BATCH = SIZES[0]
 ENDLESS = 1 << 62
 
 
@@ -216,7 +217,7 @@ class Worker(Steps):
 
     def ready(self, lane: Lane) -> int:
         tries = self.tries[lane.name]
-        end = min(self.arrived[lane.name].end, lane.position + tries.size(lane.position))
+        end = min(self.arrived[lane.name].end, lane.position + min(MICRO_BATCH, tries.size(lane.position)))
         return min(end, lane.acknowledged) if lane.position < lane.acknowledged else end
 
     def count(self, lane: Lane, end: int) -> None:
