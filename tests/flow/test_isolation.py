@@ -65,15 +65,19 @@ def till(tmp_path: Path) -> ProjectFolder:
 
 
 class _Away:
-    """A store that takes no rows."""
+    """A store that is away from the first row on."""
 
     def __init__(self, store: Any) -> None:
         self._store = store
+        self._is_away = False
 
     def __getattr__(self, name: str) -> Any:
+        if self._is_away:
+            raise OutsideError("HR0407", "the store is away")
         return getattr(self._store, name)
 
     def put_speed(self, *_: Any) -> int:
+        self._is_away = True
         raise OutsideError("HR0407", "the store is away")
 
 

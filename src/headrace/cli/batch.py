@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 @click.pass_context
 def run(ctx: click.Context, full: bool, refit: bool, take_over: bool, every: str | None, quiet: bool, as_json: bool) -> int:  # fmt: skip
     """Land, refine, aggregate and publish what is new. Safe to kill and to repeat at any moment."""
-    app = open_app(ctx)
     wait = _seconds(every) if every else None
     while True:
+        app = open_app(ctx)  # anew each time, as an engine remembers every file that it has read
         progress = Progress(quiet=quiet or as_json)
         try:
             record = app.run(progress, full=full, refit=refit, take_over=take_over)
@@ -61,9 +61,9 @@ def run(ctx: click.Context, full: bool, refit: bool, take_over: bool, every: str
 @click.pass_context
 def land(ctx: click.Context, accept_gaps: bool, every: str | None, quiet: bool, as_json: bool) -> None:
     """Land what the inbox has, and copy what the log has to bronze; counting is for `run` and `stream`."""
-    app = open_app(ctx)
     wait = _seconds(every) if every else None
     while True:
+        app = open_app(ctx)
         record = app.land(Progress(quiet=quiet or as_json), accept_gaps=accept_gaps)
         if as_json:
             print_json({"steps": [{"source": s.subject, "note": s.note, **s.counts} for s in record.steps]})

@@ -57,7 +57,7 @@ class Tries:
         self.store.raise_control(self.name, position * 1000 + self.number * 10 + self.died)
 
     def close(self) -> None:
-        """The try has ended, well or with an error that was told: it killed nobody."""
+        """The records are counted, or an error was told: they killed nobody."""
         if self.is_open:
             self.is_open = False
             self.store.raise_control(self.name, self.at * 1000 + self.number * 10 + self.died + CLOSED)

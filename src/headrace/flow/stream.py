@@ -236,6 +236,7 @@ class Worker(Steps):
             both = f"(SELECT * FROM {so_far} UNION ALL BY NAME SELECT * FROM {batch})"
             self.engine.keep(so_far, merged_sql(mart, both))
         self.engine.define(_micro(source), self.nothing(silver_columns(source)))
+        self.tries[lane.name].close()  # before rows are written: what fails from here on is no record's doing
 
     def judge(self, lane: Lane, source: Source, relation: str, first: int, end: int) -> None:
         """Judges records [first, end) by contract, rules, and the ids of the horizon before them, and keeps their ids."""
