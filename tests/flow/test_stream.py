@@ -557,13 +557,12 @@ def test_a_run_that_a_stream_has_overtaken_does_not_take_answers_back(shops: Sho
         refine(source, app.lake, app.engine, Quiet(), landed)
     shops.sell(50)
     shops.catch_up(shops.worker())
-    before, epoch = shop.answers(shops.app)["total {}"], shop.pointer(shops.app).streamed
+    before = shop.answers(shops.app)["total {}"]
     batch.generate(Run(""), full=False, refit=False)
     assert shop.answers(shops.app)["total {}"] == before
-    assert shop.pointer(shops.app).streamed == epoch
+    assert shop.pointer(shops.app).generation in shop.pointer(shops.app).streamed, "it has counted ahead"
     shops.app.run(Quiet())
     shops.judge("the next run counts it all")
-    assert shop.pointer(shops.app).generation not in (0, epoch[-1])
 
 
 class Torn:

@@ -571,7 +571,8 @@ class Schedule:
         What was counted when the run began it must hold all the same."""
         if before.epoch == now.epoch or not self.struck:
             return False
-        return all(now.cut.get(lane, 0) >= offset for lane, offset in self.begun.get(now.number, {}).items())
+        holds = self.least(now)
+        return all(holds[lane] >= offset for lane, offset in self.begun.get(now.number, {}).items())
 
     # What must hold
 
