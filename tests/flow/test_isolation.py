@@ -134,6 +134,9 @@ def test_a_store_that_is_away_isolates_nothing(till: ProjectFolder) -> None:
 
 def test_idle_workers_that_are_killed_isolate_nothing(till: ProjectFolder) -> None:
     store = App(till.folder).store
+    new = Tries(store, "new")
+    assert not new.begin(0)
+    assert new.size(0) == SIZES[0], "nothing was ever tried here"
     for _ in range(10):
         tries = Tries(store, "tries")
         assert not tries.begin(40), "nobody has noted that it counts there"

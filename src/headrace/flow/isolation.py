@@ -38,7 +38,7 @@ class Tries:
         value, _ = reached(self.store, self.name)
         place, number, said = value // 1000, value // 10 % 100, value % 10
         self.at, self.number, self.died = at, 0, 0
-        if place == at:
+        if value and place == at:
             self.number = number
             self.died = said - CLOSED if said >= CLOSED else said + 1
         self.careful_to = at + SIZES[0] if self.died else 0
