@@ -1,4 +1,4 @@
-"""Real servers as fixtures. Each runs once, in the one worker that gets all tests of servers, and is healed after each test."""
+"""Real servers as fixtures. Each worker of a run has its own, from its first test of one on, and heals it after each test."""
 
 from __future__ import annotations
 
@@ -15,14 +15,11 @@ NAMES = {"kafka", "kafka3", "kafka_secure", "sftp"}
 
 
 def mark(items: list[pytest.Item]) -> None:
-    """Marks each test with the servers it uses, and keeps all of these in one worker: two at once, with the processes that
-    they start, leave no time to anybody."""
+    """Marks each test with the servers it uses."""
     for item in items:
         used = sorted(NAMES.intersection(getattr(item, "fixturenames", ())))
         for name in used:
             item.add_marker(name if name == "sftp" else "kafka")
-        if used and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group("servers"))
 
 
 def started(server: AbstractContextManager[Of]) -> Iterator[Of]:

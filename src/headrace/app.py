@@ -253,11 +253,10 @@ class App:
 
         return trials(self.folder, names, make)
 
-    def samples(self, what: str) -> Callable[..., None] | None:
-        """What the project's ``samples.py`` defines under this name, if it does."""
+    def samples(self) -> Mapping[str, Any]:
+        """What the project's ``samples.py`` defines: nothing where there is none."""
         file = self.folder / "samples.py"
-        found: Callable[..., None] | None = runpy.run_path(str(file)).get(what) if file.is_file() else None
-        return found
+        return runpy.run_path(str(file)) if file.is_file() else {}
 
     def deliver(
         self,
@@ -313,12 +312,6 @@ class App:
         observer.end("generate", ", ".join(dict.fromkeys(to)), several.counts, time.monotonic() - started)
         return several.counts
 
-    def volumes(self) -> Mapping[str, float]:
-        """Scales that the project's ``samples.py`` has names for."""
-        file = self.folder / "samples.py"
-        found: Mapping[str, float] = runpy.run_path(str(file)).get("VOLUMES", {}) if file.is_file() else {}
-        return found
-
     def generate(
         self,
         scale: float,
@@ -334,7 +327,7 @@ class App:
         file = self.folder / "samples.py"
         place = Path(folder) if folder else self.folder / self.settings["inbox.path"]
         place.mkdir(parents=True, exist_ok=True)
-        generator = self.samples(what)
+        generator = self.samples().get(what)
         if generator is None:
             raise DeclarationError(
                 "HR0102", f"{file} does not define {what}(samples)", help=f"def {what}(samples: Samples) -> None: …"

@@ -61,7 +61,7 @@ def demo(template: str, once: bool, data: str | None, port: int) -> None:
         )
         if data is None:
             click.echo("generating sample data …", err=True)
-            is_live = app.samples("live") is not None
+            is_live = "live" in app.samples()
             app.generate(LIVE_SCALE if is_live else 1.0, 1, None)
             if is_live:
                 arrivals = Arrivals(app)

@@ -137,7 +137,7 @@ def gen(
         ctx.find_root().obj = {**(ctx.find_root().obj or {}), "folder": str(folder)}
     app = open_app(ctx)
     if volume is not None:
-        volumes = app.volumes()
+        volumes: dict[str, float] = app.samples().get("VOLUMES", {})
         if volume not in volumes:
             known = nearest(volume, volumes) if volumes else "samples.py has none: VOLUMES = {...}"
             raise SettingError("HR0601", f"--volume is '{volume}'", help=known)

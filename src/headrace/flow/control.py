@@ -23,8 +23,10 @@ def pointer_of(store: Store) -> Pointer:
 
 def made_pointer(store: Store) -> Pointer:
     """The pointer, which whoever comes first makes: it can only be moved once it is there."""
-    if store.control(POINTER) is None:
-        store.compare_and_set(POINTER, None, pointers.FIRST.text())
+    text = store.control(POINTER)
+    if text is not None:
+        return pointers.read(text)
+    store.compare_and_set(POINTER, None, pointers.FIRST.text())
     return pointer_of(store)
 
 

@@ -41,8 +41,11 @@ class Tries:
         if value and place == at:
             self.number = number
             self.died = said - CLOSED if said >= CLOSED else said + 1
+        is_deadly = self.died >= len(SIZES)
+        if is_deadly:
+            self.died = 0  # what comes behind it is tried like any other
         self.careful_to = at + SIZES[0] if self.died else 0
-        return self.died >= len(SIZES)
+        return is_deadly
 
     def size(self, position: int) -> int:
         """How many records to count at once from here."""

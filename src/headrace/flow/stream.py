@@ -176,8 +176,6 @@ class Worker(Steps):
             self.observer.alarm(f"HR0418: {lane.name} {lane.acknowledged} killed whoever counted it, and is isolated")
             isolate(lane.name, lane.acknowledged, self.lake, self.engine)
             known.append(lane.acknowledged)
-        if tries.died >= len(SIZES):
-            tries.begin(-1)  # what comes behind it is tried like any other
         return [*self.epoch.voids.get(lane.name, []), *((offset, offset + 1) for offset in known)]
 
     def earlier(self, source: Source, lane: str, first: int, end: int) -> Arrival:

@@ -137,16 +137,7 @@ def _operation(query: Query, max_rows: int, hints: dict[str, str]) -> Schema:
         "description": "\n\n".join(t for t in about if t),
         "parameters": parameters,
         "responses": {
-            "200": {
-                "description": "The answer.",
-                "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS},
-                "content": {
-                    "application/json": {
-                        "schema": {"$ref": f"#/components/schemas/Answer_{query.name}"},
-                        "example": _example_answer(query),
-                    }
-                },
-            },
+            "200": _answered({"$ref": f"#/components/schemas/Answer_{query.name}"}, _example_answer(query)),
             "304": {
                 "description": "Not changed since the answer with that ETag.",
                 "headers": {"ETag": {"$ref": "#/components/headers/ETag"}},
@@ -228,6 +219,15 @@ def _answer(query: Query) -> Schema:
         "next_cursor": {"type": ["string", "null"], "description": "Continues where the rows end; null at the end."},
     }
     return {"type": "object", "properties": fixed, "required": list(fixed), "additionalProperties": False}
+
+
+def _answered(schema: Schema, example: object) -> Schema:
+    """What is said of a reply with 200."""
+    return {
+        "description": "The answer.",
+        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS},
+        "content": {"application/json": {"schema": schema, "example": example}},
+    }
 
 
 def _example_answer(query: Query) -> Schema:
@@ -360,16 +360,7 @@ def _route(route: Route, query: Query, max_rows: int) -> Schema:
         "description": "\n\n".join(about),
         "parameters": parameters,
         "responses": {
-            "200": {
-                "description": "The answer.",
-                "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS},
-                "content": {
-                    "application/json": {
-                        "schema": _shape_schema(route.answer, columns),
-                        "example": _shape_example(route.answer, columns, route, sent),
-                    }
-                },
-            },
+            "200": _answered(_shape_schema(route.answer, columns), _shape_example(route.answer, columns, route, sent)),
             "304": {
                 "description": "Not changed since the answer with that ETag.",
                 "headers": {"ETag": {"$ref": "#/components/headers/ETag"}},
