@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from benchmarks.measure import Figure, Result, run
@@ -104,6 +104,15 @@ def produce(brokers: str, topic: str, subscribers: int) -> None:
     producer.flush()
 
 
+def join(brokers: str, topic: str) -> None:
+    """The first group of all has a broker make the topic in which it keeps groups, which takes seconds."""
+    consumer = Consumer({"bootstrap.servers": brokers, "group.id": "first"})
+    consumer.subscribe([topic])
+    while not consumer.assignment():
+        consumer.poll(0.1)
+    consumer.close()
+
+
 def check(result: Result, subscribers: int) -> None:
     """No rate counts unless the answer is the sum of what was sent."""
     report = result.runs[f"headrace stream, {subscribers:,} subscribers"][-1].report
@@ -126,6 +135,7 @@ def main(what: str, folder: str, brokers: str = "", topic: str = "") -> None:
         name = app.project.sources["calls"].topic
         admin = AdminClient({"bootstrap.servers": app.settings["kafka.brokers"]})
         admin.create_topics([NewTopic(name, PARTITIONS, 1)])[name].result(30)
+        join(app.settings["kafka.brokers"], name)
         app.run(quiet)
         return
     store = app.store
@@ -153,7 +163,7 @@ def loop(brokers: str, topic: str) -> dict[str, float]:
     import sqlite3
     import tempfile
 
-    from confluent_kafka import Consumer, TopicPartition
+    from confluent_kafka import TopicPartition
 
     with tempfile.TemporaryDirectory() as folder:
         database = sqlite3.connect(f"{folder}/rows.db", isolation_level=None)

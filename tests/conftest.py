@@ -10,6 +10,7 @@ import pytest
 import dev
 from tests import services
 from tests.services import (  # noqa: F401 - fixtures
+    feeds,
     kafka,
     kafka3,
     kafka3_for_all,

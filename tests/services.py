@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -32,13 +32,31 @@ def started(server: AbstractContextManager[Of]) -> Iterator[Of]:
     server.__exit__(None, None, None)
 
 
+@pytest.fixture
+def feeds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Closes what a test has left open as if its process had been killed: a client that takes part in a group keeps threads
+    busy, and would go on to take part in it."""
+    from headrace.adapters.kafka_log import KafkaFeed, KafkaLog
+
+    true_feed, opened = KafkaLog.feed, list[KafkaFeed]()
+
+    def feed(log: KafkaLog, *given: Any) -> KafkaFeed:
+        opened.append(true_feed(log, *given))
+        return opened[-1]
+
+    monkeypatch.setattr(KafkaLog, "feed", feed)
+    yield
+    for one in opened:
+        one.close()
+
+
 @pytest.fixture(scope="session")
 def kafka_for_all() -> Iterator[services.Broker]:
     yield from started(services.kafka())
 
 
 @pytest.fixture
-def kafka(kafka_for_all: services.Broker) -> Iterator[services.Broker]:
+def kafka(feeds: None, kafka_for_all: services.Broker) -> Iterator[services.Broker]:
     """A Kafka broker; topics of other tests are in it."""
     yield kafka_for_all
     kafka_for_all.heal()
@@ -50,7 +68,7 @@ def kafka3_for_all() -> Iterator[services.Cluster]:
 
 
 @pytest.fixture
-def kafka3(kafka3_for_all: services.Cluster) -> Iterator[services.Cluster]:
+def kafka3(feeds: None, kafka3_for_all: services.Cluster) -> Iterator[services.Cluster]:
     """Three Kafka brokers; topics of other tests are in them."""
     yield kafka3_for_all
     kafka3_for_all.heal()
@@ -62,7 +80,7 @@ def kafka_secure_for_all() -> Iterator[services.SecureBroker]:
 
 
 @pytest.fixture
-def kafka_secure(kafka_secure_for_all: services.SecureBroker) -> Iterator[services.SecureBroker]:
+def kafka_secure(feeds: None, kafka_secure_for_all: services.SecureBroker) -> Iterator[services.SecureBroker]:
     """A Kafka broker that asks for names and passwords; topics and access rules of other tests are in it."""
     yield kafka_secure_for_all
     kafka_secure_for_all.heal()

@@ -437,6 +437,13 @@ _code(
     "`headrace status` names it. Look at it in the log, and at why the process died: memory, mostly.",
 )
 _code(
+    "HR0419",
+    "Two workers count one lane",
+    "At the end of a range progress was beyond what this worker had written. It is right all the same: both write the same rows. "
+    "It is a process that was stopped for longer than its session and goes on (then this ends by itself), or two groups.",
+    "Look for a worker that nobody needs: `headrace status` names those that are registered.",
+)
+_code(
     "HR0421",
     "The inbox's server is out of reach",
     "No connection to the SFTP server, or no answer within `inbox.timeout` seconds, also after trying again.",

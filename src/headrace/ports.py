@@ -147,6 +147,9 @@ class Arrival:
     lane: str
     relation: str
     end: int
+    mark: str = ""
+    """What tells the last of them from any other that may ever be at its offset: ``offset.digest``, integers of 63 bits.
+    Empty where there is none, and where a log uses no offset twice."""
 
 
 Record = tuple[int, str, bytes, str | None, int]
@@ -175,8 +178,8 @@ class Feed(Protocol):
         ...
 
     def mark(self, lane: str, end: int) -> str:
-        """What tells the last record before ``end`` from any other that may ever be at its offset, of those that the last
-        ``poll`` gave; empty where it gave none, and where a log uses no offset twice. No blanks."""
+        """As ``Arrival.mark``, of a record before ``end`` that the last ``poll`` gave, the last one where it ends an arrival;
+        empty where there is none."""
         ...
 
     def commit(self, lane: str, offset: int) -> None:
@@ -216,7 +219,7 @@ class Log(Protocol):
         ...
 
     def keeps(self, source: Source, lane: str, mark: str) -> bool:
-        """Whether the record that a feed's ``mark`` is of is the one that it was. One that was forgotten since is."""
+        """Whether the record that a ``mark`` is of is the one that it was. One that was forgotten since is."""
         ...
 
     def append(self, source: Source, file: str, digest: str, records: Iterable[Record]) -> int:

@@ -146,8 +146,15 @@ class Shops:
         app = app or self.app
         if shop.pointer(app).generation == 0:
             app.run(Quiet())
-        given = {"log": app.log, "lake": app.lake, "engine": app.engine, "store": app.store, **ports}
-        return Worker(app.project, **given, observer=Quiet(), name=f"w{random.random()}")
+        given = {
+            "log": app.log,
+            "lake": app.lake,
+            "engine": app.engine,
+            "store": app.store,
+            "observer": Quiet(),
+            **ports,
+        }
+        return Worker(app.project, **given, name=f"w{random.random()}")
 
     def run(self, **options: Any) -> Run:
         """A run; again where another one, or a worker that came just then, moved the pointer first."""

@@ -113,21 +113,26 @@ class Alone:
 @pytest.mark.fault("F5")
 def test_two_workers_in_every_lane(shops: Shops) -> None:
     apps = [shops.app, shops.app]
-    workers = [shops.worker(app, log=Alone(app.log, str(i))) for i, app in enumerate(apps)]
+    told = Quiet()
+    workers = [shops.worker(app, log=Alone(app.log, str(i)), observer=told) for i, app in enumerate(apps)]
     with shops.watched():
         for _ in range(6):
             shops.trade(shops.rnd.randint(10, 120))
             for worker in shops.rnd.choices(workers, k=shops.rnd.randint(0, 6)):
                 worker.follow()
                 worker.step(0.1)
-        for worker in workers:
-            worker.follow()
-            while worker.step(0.1) or not worker.is_caught_up:
-                pass
+        for more in (0, 300):  # when these come each has every lane, and the second one finds that the first was there
+            if more:
+                shops.trade(more)
+            for worker in workers:
+                worker.follow()
+                while worker.step(0.1) or not worker.is_caught_up:
+                    pass
         assert {len(worker.lanes) for worker in workers} == {6}, "each of them has every lane"
         shops.settle("both have counted everything")
     for worker in workers:
         worker.leave()
+    assert any("HR0419" in alarm for alarm in told.alarms), told.alarms
     shops.close_books()
 
 
@@ -344,6 +349,8 @@ def test_a_log_that_was_rewritten_is_not_counted_on(shops: Shops, kafka: Broker)
     for _ in range(2):
         with pytest.raises(OutsideError, match="HR0417"):
             shops.catch_up(shops.worker())
+        with pytest.raises(OutsideError, match="HR0417"):
+            shops.app.run(Quiet())
     assert shops.answered() == before, "nothing of what came instead was counted"
 
 

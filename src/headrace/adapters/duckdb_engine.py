@@ -14,6 +14,8 @@ import pyarrow as pa
 from headrace.errors import ContractError, DeclarationError, OutsideError
 
 Row = tuple[Any, ...]
+PIECE = 12_288
+"""Rows of Arrow data that are looked at together."""
 GROUP = 20_480
 """Rows of a row group: what one thread reads or writes at a time, and so what a small file is shared by."""
 
@@ -56,6 +58,9 @@ class DuckDBEngine:
         self._run(f'CREATE OR REPLACE TEMP VIEW "{name}" AS {sql}')
 
     def offer(self, name: str, batches: pa.RecordBatchReader | pa.Table) -> None:
+        if isinstance(batches, pa.Table):
+            # A piece is one thread's work.
+            batches = pa.Table.from_batches(batches.to_batches(max_chunksize=PIECE), batches.schema)
         try:
             self._connection.register(name, batches)
         except duckdb.Error as error:

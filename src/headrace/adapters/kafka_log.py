@@ -10,10 +10,14 @@ import bisect
 import contextlib
 import hashlib
 import re
+import threading
 import time
+import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -46,9 +50,13 @@ except ImportError:
     raise MissingExtraError("kafka", "a log in Kafka (kafka.brokers)", "confluent-kafka") from None
 
 Of = TypeVar("Of")
+Place = tuple[str, int]
+"""A topic and a number of its partitions."""
 NUMBER = re.compile("[0-9]{1,15}")
-BATCH = 100_000
+BATCH = 200_000
 """Messages that are taken from the client at a time."""
+MARKED = 1000
+"""One message in so many can be marked, and the last one of each batch: a message takes far more memory than its bytes."""
 READ = 200_000
 """Messages that one ``read`` gives at most."""
 CHUNK = 20_000
@@ -69,6 +77,7 @@ ROOM = 4096
 """Bytes of a message besides key and value, at most."""
 KEPT = 400
 """Bytes that are kept of a record that is too long for its topic."""
+THREAD = "headrace-feed"
 LOOK = 2.0
 """Seconds between two looks at whether a topic is still the same."""
 
@@ -80,7 +89,7 @@ class KafkaLog:
     def __init__(self, settings: Mapping[str, str], engine: Engine, *, partitions: int, replicas: int) -> None:
         self.settings: dict[str, Any] = {
             "log_level": 2,  # what matters comes back as an error; the client would write the rest to standard error
-            "error_cb": self._told,
+            "error_cb": _teller(self),
             "topic.metadata.refresh.interval.ms": 5000,
             "socket.timeout.ms": 10000,
             **settings,
@@ -182,7 +191,8 @@ class KafkaLog:
                 self.reader.assign([partition])
                 position = self._fill(messages, first, end)
                 self.reader.unassign()
-        return Arrival(lane, self.relation(source, lane, messages), position)
+        mark = mark_of(messages[-1]) if messages else ""
+        return Arrival(lane, self.relation(source, lane, _table(source, messages)), position, mark)
 
     def _fill(self, messages: list[Message], first: int, end: int) -> int:
         position, deadline = first, time.monotonic() + TIMEOUT
@@ -223,10 +233,10 @@ class KafkaLog:
                 return True  # compaction leaves holes
         return [mark_of(message) for message in found] == [mark]
 
-    def relation(self, source: Source, lane: str, messages: Sequence[Message]) -> str:
-        """Messages as bronze rows. What is no message to a contract, as a deletion marker without a value, is none here."""
+    def relation(self, source: Source, lane: str, messages: pa.Table) -> str:
+        """Messages as bronze rows."""
         name = "_log_" + "".join(c if c.isalnum() else "_" for c in lane)
-        self._engine.offer(name, _table(source, [m for m in messages if m.value() is not None]))
+        self._engine.offer(name, messages)
         return f"({landing_sql(source, ['_line'], lane, name)})"
 
     def feed(self, group: str, sources: Sequence[Source], start: Callable[[str, int], int]) -> KafkaFeed:
@@ -421,22 +431,45 @@ class KafkaLog:
         return _patiently("asking for topics", ask)
 
 
+@dataclass(slots=True)
+class Came:
+    """One batch of a feed, by partition: messages as tables, some of them as they are, and the offset that comes next.
+    ``ended`` are those that have no more."""
+
+    tables: dict[Place, pa.Table] = field(default_factory=dict)
+    marked: dict[Place, list[Message]] = field(default_factory=dict)
+    ends: dict[Place, int] = field(default_factory=dict)
+    ended: set[Place] = field(default_factory=set)
+    errors: list[tuple[Place, KafkaError]] = field(default_factory=list)
+
+
 class KafkaFeed:
-    """One worker of a consumer group."""
+    """One worker of a consumer group. A thread takes messages from the client, one batch ahead of what was polled. What the
+    group decides meanwhile, it has done by whoever polls."""
 
     def __init__(self, log: KafkaLog, group: str, sources: Sequence[Source], start: Callable[[str, int], int]) -> None:
         self._log = log
         self._group = group
         self._sources = {source.topic: source for source in sources}
         self._start = start
-        self._lanes: dict[tuple[str, int], str] = {}
-        self._ended: set[tuple[str, int]] = set()
-        self._last: dict[str, list[Message]] = {}
-        """By lane, the messages of the last poll."""
+        self._lanes: dict[Place, str] = {}
+        self._ended: set[Place] = set()
+        self._marked: dict[str, list[Message]] = {}
+        """By lane, some messages of the last poll, the last one among them."""
         self._takes_part = False
         """Whether the group has dealt its lanes since this worker joined it; none may be this worker's."""
         self._failure: BaseException | None = None
         self._looked = 0.0
+        self._thread = ThreadPoolExecutor(1, THREAD)
+        self._ahead: Future[Came] | None = None
+        self._asked: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        """What the thread wants to be done; None: its batch is there."""
+        self._commits: SimpleQueue[tuple[str, int]] = SimpleQueue()
+        self._revoked: set[Place] = set()
+        """What was taken away since the batch before."""
+        self._is_torn = False
+        """Whether some of that was given back since, so that a batch may have messages of before and after."""
+        self._is_closed = False
         self._consumer = self._joined()
 
     @property
@@ -448,54 +481,123 @@ class KafkaFeed:
         return self._takes_part and self._ended.issuperset(self._lanes)
 
     def poll(self, wait: float) -> Sequence[Arrival]:
-        with _translated("reading the log"):
-            came = self._consumer.consume(BATCH, timeout=max(wait, 0.05))
-            self._log.check()
+        came = self._taken_ahead(wait)
+        self._log.check()
         if self._failure is not None:
             raise self._failure
-        if came or time.monotonic() > self._looked + LOOK:
+        if came.tables or self._is_torn or time.monotonic() > self._looked + LOOK:
             # A topic that was deleted and made again goes on at the same offsets without any error; only its id tells.
             self._looked = time.monotonic()
-            if self._renewed():
+            if self._is_torn or self._is_renewed():
+                self._join_anew()
                 return []
-        taken: dict[tuple[str, int], list[Message]] = {}
-        ends: dict[tuple[str, int], int] = {}
-        for message in came:
-            place = (message.topic() or "", message.partition() or 0)
-            error = message.error()
-            if error is None:
-                taken.setdefault(place, []).append(message)
-                ends[place] = (message.offset() or 0) + 1
-                self._ended.discard(place)
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
-                ends[place] = max(ends.get(place, 0), message.offset() or 0)
-                self._ended.add(place)
-            elif error.code() in _GONE:
+        for place, error in came.errors:
+            if error.code() in _GONE:
                 if place in self._lanes:
                     raise self._gone(place)
             elif error.fatal() or error.code() not in _PASSING:
                 raise OutsideError("HR0412", f"the log: {error.str()}", retry=True, help="headrace doctor")
-        self._last = {self._lanes[place]: found for place, found in taken.items() if place in self._lanes}
-        return [
-            Arrival(self._lanes[place], self._log.relation(self._sources[place[0]], self._lanes[place], taken.get(place, [])), end)
-            for place, end in ends.items()
-            if place in self._lanes
-        ]  # fmt: skip
+        self._ended = (self._ended - came.tables.keys()) | came.ended
+        self._marked = {self._lanes[place]: found for place, found in came.marked.items() if place in self._lanes}
+        arrivals = []
+        for place, end in came.ends.items():
+            if place in self._lanes:
+                lane, source = self._lanes[place], self._sources[place[0]]
+                table = came.tables[place] if place in came.tables else _table(source, [])
+                arrivals.append(Arrival(lane, self._log.relation(source, lane, table), end))
+        self._go_ahead(wait)
+        return arrivals
 
     def mark(self, lane: str, end: int) -> str:
-        given = self._last.get(lane, [])
+        given = self._marked.get(lane, [])
         before = bisect.bisect_left(given, end, key=lambda message: message.offset() or 0)
         return mark_of(given[before - 1]) if before else ""
 
     def commit(self, lane: str, offset: int) -> None:
-        for (topic, partition), name in list(self._lanes.items()):
-            if name == lane:
-                # For others to see: a worker starts at its own checkpoint.
-                with contextlib.suppress(KafkaException, RuntimeError):  # closed meanwhile: the topic was made again
-                    self._consumer.commit(offsets=[TopicPartition(topic, partition, offset)], asynchronous=True)
+        # Later, by the thread: the client lets nobody commit while it waits for what the group has decided to be done.
+        self._commits.put((lane, offset))
 
     def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._ahead is not None:
+            with contextlib.suppress(OutsideError):
+                self._taken_ahead(0.0)
+        self._thread.shutdown()
+        self._commit()
         self._consumer.close()
+
+    # The thread, and what it has done by whoever polls
+
+    def _go_ahead(self, wait: float) -> None:
+        self._revoked.clear()
+        self._ahead = self._thread.submit(self._take, max(wait, 0.05))
+        self._ahead.add_done_callback(lambda _: self._asked.put(None))
+
+    def _taken_ahead(self, wait: float) -> Came:
+        if self._ahead is None:
+            self._go_ahead(wait)
+        while (call := self._asked.get()) is not None:
+            call()
+        ahead, self._ahead = self._ahead, None
+        assert ahead is not None
+        return ahead.result()
+
+    def _in_turn(self, call: Callable[[], None]) -> None:
+        """Has whoever polls do something, and waits for it. Who closes a client is told of the group's decisions himself."""
+        if not threading.current_thread().name.startswith(THREAD):
+            call()
+            return
+        done: Future[None] = Future()
+
+        def answer() -> None:
+            try:
+                call()
+                done.set_result(None)
+            except BaseException as error:  # noqa: BLE001  # it is raised where it was asked
+                done.set_exception(error)
+
+        self._asked.put(answer)
+        done.result()
+
+    def _take(self, wait: float) -> Came:
+        came = Came()
+        taken: dict[Place, list[Message]] = {}
+        self._commit()
+        with _translated("reading the log"):
+            messages = self._consumer.consume(BATCH, timeout=wait)
+        for message in messages:
+            place = (message.topic() or "", message.partition() or 0)
+            error = message.error()
+            if error is None:
+                if place not in taken:
+                    taken[place] = []
+                    came.ended.discard(place)
+                taken[place].append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+                came.ends[place] = message.offset() or 0
+                came.ended.add(place)
+            else:
+                came.errors.append((place, error))
+        for place, found in taken.items():
+            came.tables[place] = _table(self._sources[place[0]], found)
+            came.marked[place] = [*found[:-1:MARKED], found[-1]]
+            came.ends[place] = max(came.ends.get(place, 0), (found[-1].offset() or 0) + 1)
+        return came
+
+    def _commit(self) -> None:
+        """Says for others to see how far lanes are counted; a worker starts at its own checkpoint."""
+        reached: dict[str, int] = {}
+        while not self._commits.empty():
+            lane, offset = self._commits.get()
+            reached[lane] = offset
+        offsets = [TopicPartition(*place, reached[lane]) for place, lane in self._lanes.items() if lane in reached]
+        if offsets:
+            with contextlib.suppress(KafkaException):
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+
+    # The group
 
     def _joined(self) -> Consumer:
         consumer = Consumer(self._log.consuming(self._group))
@@ -505,42 +607,66 @@ class KafkaFeed:
 
     def _given(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         try:
-            for source in self._sources.values():
-                mine = {p.partition: p for p in partitions if p.topic == source.topic}
-                named = {p.partition: lane for lane, p in self._log.heard_of(source, mine).items()} if mine else {}
-                for (_, number), (low, _) in self._log.extents(list(mine.values())).items():
-                    lane = self._lanes[source.topic, number] = named[number]
-                    offset = self._start(lane, low)
-                    if offset < low:
-                        raise gone(lane, offset, low)
-                    mine[number].offset = offset
+            self._in_turn(lambda: self._begin(partitions))
             consumer.incremental_assign(partitions)
             self._takes_part = True
         except BaseException as error:  # noqa: BLE001  # the client would swallow it; poll raises it
             self._failure = error
 
+    def _begin(self, partitions: list[TopicPartition]) -> None:
+        """Has the worker take lanes up; where each begins is noted in its partition."""
+        if self._is_closed:
+            return
+        for source in self._sources.values():
+            mine = {p.partition: p for p in partitions if p.topic == source.topic}
+            named = {p.partition: lane for lane, p in self._log.heard_of(source, mine).items()} if mine else {}
+            for (_, number), (low, _) in self._log.extents(list(mine.values())).items():
+                place = source.topic, number
+                lane = self._lanes[place] = named[number]
+                offset = self._start(lane, low)
+                if offset < low:
+                    raise gone(lane, offset, low)
+                mine[number].offset = offset
+                self._is_torn = self._is_torn or place in self._revoked
+
     def _taken(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        for partition in partitions:
-            self._lanes.pop((partition.topic, partition.partition), None)
-            self._ended.discard((partition.topic, partition.partition))
+        self._in_turn(lambda: self._end([(p.topic, p.partition) for p in partitions]))
         with contextlib.suppress(KafkaException):
             consumer.incremental_unassign(partitions)
 
-    def _renewed(self) -> bool:
-        """Whether a topic is not the one any more that its lanes are named by; then the worker joins anew."""
+    def _end(self, places: Sequence[Place]) -> None:
+        for place in places:
+            self._lanes.pop(place, None)
+            self._ended.discard(place)
+            self._revoked.add(place)
+
+    def _is_renewed(self) -> bool:
+        """Whether a topic is not the one any more that its lanes are named by."""
         current = {lane for source in self._sources.values() for lane in self._log.partitions_of(source)}
-        if current.issuperset(self._lanes.values()):
-            return False
+        return not current.issuperset(self._lanes.values())
+
+    def _join_anew(self) -> None:
         self._consumer.close()
         self._lanes.clear()
         self._ended.clear()
-        self._takes_part = False
+        self._takes_part = self._is_torn = False
         self._consumer = self._joined()
-        return True
 
-    def _gone(self, place: tuple[str, int]) -> OutsideError:
+    def _gone(self, place: Place) -> OutsideError:
         low, _ = self._log.extents([TopicPartition(*place)])[place]
         return gone(self._lanes[place], -1, low)
+
+
+def _teller(log: KafkaLog) -> Callable[[KafkaError], None]:
+    """Tells a log of errors without keeping it: its clients end with it, and not whenever cycles are looked for."""
+    known = weakref.WeakMethod(log._told)  # noqa: SLF001  # of the class above
+
+    def tell(error: KafkaError) -> None:
+        told = known()
+        if told is not None:
+            told(error)
+
+    return tell
 
 
 _PASSING = {
@@ -573,10 +699,11 @@ def gone(lane: str, first: int, end: int) -> OutsideError:
 
 
 def mark_of(message: Message) -> str:
-    """Offset, leader epoch and digest of a message: another one may come to its offset where a log was cut off, as by a
-    leader that had not all of it, or by a disk that was restored from a copy."""
-    digest = hashlib.blake2b(repr((message.timestamp(), message.key(), message.value())).encode(), digest_size=8)
-    return f"{message.offset()}.{message.leader_epoch()}.{digest.hexdigest()}"
+    """Offset and digest of a message, with its leader's epoch: another one may come to its offset where a log was cut off,
+    as by a leader that had not all of it, or by a disk that was restored from a copy."""
+    said = repr((message.leader_epoch(), message.timestamp(), message.key(), message.value()))
+    digest = hashlib.blake2b(said.encode(), digest_size=8).digest()
+    return f"{message.offset()}.{int.from_bytes(digest, 'big') >> 1}"
 
 
 def murmur2(data: bytes) -> int:
@@ -597,13 +724,17 @@ def murmur2(data: bytes) -> int:
 
 
 def _table(source: Source, messages: Sequence[Message]) -> pa.Table:
-    """Messages as ``landing_sql`` reads them."""
+    """Messages as ``landing_sql`` reads them. What is no message to a contract, as a deletion marker without a value, is none
+    here."""
+    values = [message.value() for message in messages]
+    if None in values:
+        return _table(source, [message for message in messages if message.value() is not None])
     sent = [message.headers() for message in messages]
     offsets = pa.array([message.offset() for message in messages], pa.int64())
     if not any(sent):
         # Messages that others produce, which are plain in nearly every case: column by column, not one by one.
         with contextlib.suppress(pa.ArrowInvalid):  # some are not UTF-8
-            lines = pa.array([message.value() for message in messages], pa.binary()).cast(pa.string())
+            lines = pa.array(values, pa.binary()).cast(pa.string())
             text = pa.repeat(pa.scalar("", pa.string()), len(messages))
             file = pa.repeat(pa.scalar(f"kafka:{source.topic}", pa.string()), len(messages))
             error, raw = misread(source, lines)

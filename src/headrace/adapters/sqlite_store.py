@@ -27,6 +27,9 @@ class SQLiteStore:
     def __init__(self, file: Path) -> None:
         self.file = file
         self._local = threading.local()
+        self._lanes: dict[str, int] = {}
+        self._names: dict[int, str] = {}
+        """Lanes by their numbers: a lane's name has a topic's id in it, longer than the rest of many a row."""
         self._statements: dict[tuple[str, bool, bool, bool, bool, bool, bool], str] = {}
 
     def compare_and_set(self, name: str, old: str | None, new: str) -> bool:
@@ -72,7 +75,7 @@ class SQLiteStore:
                 keys = ", ".join(k for k in (within, "_epoch", order, "_lane, _start") if k)
                 connection.execute(
                     f'CREATE TABLE IF NOT EXISTS "{table.name}{SPEED}" ({", ".join(columns)}, _records INTEGER NOT NULL, '
-                    f"_epoch INTEGER NOT NULL, _lane TEXT NOT NULL, _start INTEGER NOT NULL, _fence INTEGER NOT NULL, "
+                    f"_epoch INTEGER NOT NULL, _lane INTEGER NOT NULL, _start INTEGER NOT NULL, _fence INTEGER NOT NULL, "
                     f"PRIMARY KEY ({keys})) WITHOUT ROWID"
                 )
 
@@ -81,7 +84,8 @@ class SQLiteStore:
 
     def put_speed(self, table: ServingTable, epoch: int, lane: str, start: int, fence: int, rows: Iterable[Row]) -> int:
         names = [*table.columns, "_epoch", "_lane", "_start", "_fence"]
-        whole = ((*row, epoch, lane, start, fence) for row in rows)
+        number = self._number(lane)
+        whole = ((*row, epoch, number, start, fence) for row in rows)
         return self._put(table.name + SPEED, [c.name for c in table.key], names, ["_epoch", "_lane", "_start"], whole)
 
     def _put(self, name: str, key: list[str], columns: list[str], more: list[str], rows: Iterable[Row]) -> int:
@@ -143,7 +147,8 @@ class SQLiteStore:
             f'SELECT {_quoted(table.columns)}, _lane, _start FROM "{table.name}{SPEED}" '
             f"WHERE {' AND '.join([*tests, '_epoch = ?'])} ORDER BY {', '.join(k for k in (order, '_lane, _start') if k)}"
         )
-        return self._read(sql, [*partition, *(v for v in (low, high) if v is not None), epoch])
+        rows = self._read(sql, [*partition, *(v for v in (low, high) if v is not None), epoch])
+        return [(*row[:-2], self._name(row[-2]), row[-1]) for row in rows]
 
     def walk(self, table: ServingTable) -> Iterator[Sequence[Row]]:
         order = _quoted([*(c.name for c in table.key), "_slot"])
@@ -151,9 +156,9 @@ class SQLiteStore:
 
     def walk_speed(self, table: ServingTable, epoch: int) -> Iterator[Sequence[Row]]:
         columns = _quoted(table.columns)
-        return self._walk(
-            f'SELECT {columns}, _lane, _start, _fence FROM "{table.name}{SPEED}" WHERE _epoch = ?', (epoch,)
-        )
+        sql = f'SELECT {columns}, _lane, _start, _fence FROM "{table.name}{SPEED}" WHERE _epoch = ?'
+        for rows in self._walk(sql, (epoch,)):
+            yield [(*row[:-3], self._name(row[-3]), *row[-2:]) for row in rows]
 
     def _walk(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Sequence[Row]]:
         """The rows of one statement, and so of one moment."""
@@ -166,12 +171,25 @@ class SQLiteStore:
             raise _outside(error) from None
 
     def clear_speed(self, table: ServingTable, epoch: int, below: Mapping[str, int] | None) -> None:
+        starts = {self._number(lane): start for lane, start in (below or {}).items()}
         with self._writing() as connection:
             if below is None:
                 connection.execute(f'DELETE FROM "{table.name}{SPEED}" WHERE _epoch = ?', (epoch,))
-            for lane, start in (below or {}).items():
+            for lane, start in starts.items():
                 sql = f'DELETE FROM "{table.name}{SPEED}" WHERE _epoch = ? AND _lane = ? AND _start < ?'
                 connection.execute(sql, (epoch, lane, start))
+
+    def _number(self, lane: str) -> int:
+        if lane not in self._lanes:
+            with self._writing() as connection:
+                connection.execute("INSERT OR IGNORE INTO lanes (name) VALUES (?)", (lane,))
+            self._lanes[lane] = self._read("SELECT number FROM lanes WHERE name = ?", (lane,))[0][0]
+        return self._lanes[lane]
+
+    def _name(self, number: int) -> str:
+        if number not in self._names:
+            self._names[number] = self._read("SELECT name FROM lanes WHERE number = ?", (number,))[0][0]
+        return self._names[number]
 
     def hold(self) -> None:
         # One transaction takes the file's locks once for many reads: two system calls each.
@@ -190,7 +208,7 @@ class SQLiteStore:
             connection.execute(f'DROP TABLE IF EXISTS "{table}{SPEED}"')
 
     def physical(self) -> Sequence[str]:
-        sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'control' ORDER BY name"
+        sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT IN ('control', 'lanes') ORDER BY name"
         return [name for (name,) in self._read(sql) if not name.endswith(SPEED)]
 
     def close(self) -> None:
@@ -222,7 +240,12 @@ class SQLiteStore:
                 connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)  # else a bound LIMIT has every read planned anew
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
+                # Rows of a stream lie all over the file: what is changed again and again need not be copied there each time.
+                connection.execute("PRAGMA wal_autocheckpoint = 16000")
                 connection.execute("CREATE TABLE IF NOT EXISTS control (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS lanes (number INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL)"
+                )
             except apsw.Error as error:
                 raise _outside(error) from None
             self._local.connection = connection

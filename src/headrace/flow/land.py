@@ -14,7 +14,7 @@ import pyarrow as pa
 from headrace import formats
 from headrace.errors import HeadraceError, OutOfReachError, OutsideError
 from headrace.flow.isolation import isolated
-from headrace.flow.lanes import lanes_of, note, note_gaps
+from headrace.flow.lanes import lanes_of, mark_in, marked, note, note_gaps
 from headrace.flow.manifest import Landed, current
 from headrace.formats.rejected import Rejected
 from headrace.model.run import Step
@@ -70,6 +70,7 @@ def copy(
 
     A commit names where each of its lanes ends, and is prepared on the version in which they ended where it begins.
     Raises OutsideError HR0411 where records are gone before they were copied; with ``accept_gaps`` it goes on behind them.
+    Raises HR0417 where the log has other records now at offsets that were copied.
     """
     started = time.monotonic()
     step = Step("land", source.name)
@@ -88,6 +89,10 @@ def copy(
         found = [log.read(source, lane, at[lane], end) for lane, (_, end) in extents.items() if at[lane] < end]
         moved = {lane: end for lane, (_, end) in lost.items()}
         moved |= {arrival.lane: arrival.end for arrival in found if arrival.end > at[arrival.lane]}
+        shorter = [lane for lane, (_, end) in extents.items() if end < at[lane]]
+        if not copied:
+            for lane in {*moved, *shorter}:
+                refuse_rewritten(source, lane, mark_in(base, lane), log)
         if not moved:
             break
         if not copied:
@@ -99,7 +104,8 @@ def copy(
         relations = [a.relation + skipped.get(a.lane, "") for a in found if a.end > at[a.lane]]
         relations = relations or [engine.scan([], bronze_columns(source))]
         rows = engine.write(" UNION ALL ".join(f"SELECT * FROM {relation}" for relation in relations), path)
-        lake.commit(table, [(path, rows)], keep=None, base=base, transactions=moved)
+        marks = {name: number for a in found for name, number in marked(a.lane, a.mark).items()}
+        lake.commit(table, [(path, rows)], keep=None, base=base, transactions=moved | marks)
         scan = engine.scan([path], bronze_columns(source), grown=True)
         unreadable += int(engine.rows(f"SELECT count(*) FROM {scan} WHERE _error IS NOT NULL")[0][0])
         copied += rows
@@ -110,6 +116,13 @@ def copy(
         step.seconds = time.monotonic() - started
         observer.end("land", source.name, step.counts, step.seconds, step.note)
     return step
+
+
+def refuse_rewritten(source: Source, lane: str, mark: str, log: Log) -> None:
+    """Raises OutsideError HR0417 where a log has not the record any more that a mark is of."""
+    if mark and not log.keeps(source, lane, mark):
+        what = f"{lane} has other records now at offsets that were counted, or none"
+        raise OutsideError("HR0417", what, help="headrace explain HR0417")
 
 
 def recover(source: Source, lake: Lake, engine: Engine, known: list[Landed]) -> list[Landed]:

@@ -35,6 +35,20 @@ def ends(snapshot: Snapshot | None, lanes: Mapping[str, int]) -> dict[str, int]:
     return {lane: end for lane, end in found.items() if end is not None}
 
 
+def marked(lane: str, mark: str) -> dict[str, int]:
+    """A log's mark of a lane's last record, as transactions of the commit that has that record."""
+    offset, _, digest = mark.partition(".")
+    return {f"{lane} mark": int(offset), f"{lane} digest": int(digest)} if mark else {}
+
+
+def mark_in(snapshot: Snapshot | None, lane: str) -> str:
+    """The inverse of ``marked``; empty where there is none."""
+    numbers = (
+        [snapshot.transaction(f"{lane} {what}") for what in ("mark", "digest")] if snapshot is not None else [None]
+    )
+    return "" if None in numbers else ".".join(map(str, numbers))
+
+
 def note(lanes: Mapping[str, int], lake: Lake, engine: Engine) -> None:
     """Keeps the lanes that were not seen before."""
     known = dict(_seen(lake, engine))

@@ -92,6 +92,10 @@ class Steps(ABC):
     def checkpointed(self, lane: str, offset: int) -> None:
         """Is told that a checkpoint has risen, perhaps by the writer's thread."""
 
+    @abstractmethod
+    def overtaken(self, lane: str) -> None:
+        """Is told, perhaps by the writer's thread, that somebody else counts a lane, too, which does no harm."""
+
     def run(self, arrivals: Callable[[], object], *, until_caught_up: bool, stopped: Callable[[], bool], pause: float = 0.2) -> int:  # fmt: skip
         """Counts what is there and what comes, until ``stopped``; gives the number of records that were counted.
 
@@ -221,6 +225,8 @@ class Steps(ABC):
         if whole:
 
             def rise() -> None:
+                if reached(self.store, epochs.progress_name(number, name))[0] > lane.acknowledged:
+                    self.overtaken(name)
                 self.store.raise_control(epochs.checkpoint_name(number, name), end)
                 self.checkpointed(name, end)
 

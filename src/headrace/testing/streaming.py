@@ -201,6 +201,9 @@ class SimulatedWorker(Steps):
 
     def checkpointed(self, lane: str, offset: int) -> None: ...
 
+    def overtaken(self, lane: str) -> None:
+        self.schedule.counts["two count a lane"] += 1
+
     def step(self, wait: float = 0.0) -> int:
         if self.hosted:
             self.rebalance()
@@ -776,8 +779,11 @@ class Schedule:
                     actor.step()
                 if actor.done or self.is_caught_up():
                     break
-            if not actor.done and worker.name in self.reader().pointer().workers:
-                self.ask_all()  # else it waits for a run that was killed
+            pointer = self.reader().pointer()
+            epoch = self.generation(pointer.generation).epoch
+            waits = pointer.opens and (worker.name not in pointer.workers or epoch not in pointer.streamed)
+            if not actor.done and not waits:  # for a run that was killed
+                self.ask_all()
         for worker, actor in self.workers.values():
             worker.stopping = True
             actor.finish()
