@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from headrace.errors import ContractError, DeclarationError, OutsideError
 
 Row = tuple[Any, ...]
 PIECE = 12_288
-"""Rows of Arrow data that are looked at together."""
+"""Rows of Arrow data that one thread takes at a time."""
 GROUP = 20_480
 """Rows of a row group: what one thread reads or writes at a time, and so what a small file is shared by."""
 
@@ -59,8 +59,9 @@ class DuckDBEngine:
 
     def offer(self, name: str, batches: pa.RecordBatchReader | pa.Table) -> None:
         if isinstance(batches, pa.Table):
-            # A piece is one thread's work.
             batches = pa.Table.from_batches(batches.to_batches(max_chunksize=PIECE), batches.schema)
+        else:
+            batches = pa.RecordBatchReader.from_batches(batches.schema, _pieces(batches))
         try:
             self._connection.register(name, batches)
         except duckdb.Error as error:
@@ -121,6 +122,12 @@ class DuckDBEngine:
             return self._connection.execute(sql, list(values)) if values else self._connection.execute(sql)
         except duckdb.Error as error:
             raise _translated(error) from None
+
+
+def _pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        for first in range(0, batch.num_rows, PIECE):
+            yield batch.slice(first, PIECE)
 
 
 def _text(value: str) -> str:

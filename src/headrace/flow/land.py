@@ -25,6 +25,7 @@ from headrace.sql.landing import landing_sql, message_sql
 
 IN_TOPIC = -(1 << 40)
 """Where the versions of a file that landed in a topic are counted from: they have no offsets in the source's own lane."""
+SAME = pa.dictionary(pa.int32(), pa.string())
 SNIPPET = 400
 """Bytes of a rejected file that quarantine keeps."""
 
@@ -312,14 +313,15 @@ def _standing(earlier: list[Landed]) -> list[Landed]:
     return [counts, *(e for e in reversed(earlier) if e.rejected and e.first >= counts.next)]
 
 
-def _constant(text: str, count: int) -> pa.Array:
-    return pa.repeat(pa.scalar(text, pa.string()), count)
+def _constant(text: str, count: int) -> pa.DictionaryArray:
+    """One text for many rows, which is there once."""
+    return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), count), pa.array([text]))
 
 
 def arrival_schema(source: Source) -> pa.Schema:
     """What ``landing_sql`` reads from ``arrivals``."""
     fixed = [
-        ("_file", pa.string()), ("_sha256", pa.string()), ("_offset", pa.int64()), ("_row", pa.int64()),
+        ("_file", SAME), ("_sha256", SAME), ("_offset", pa.int64()), ("_row", pa.int64()),
         ("_error", pa.string()), ("_bytes", pa.binary()),
     ]  # fmt: skip
     return pa.schema([*fixed, *((name, pa.string()) for name in formats.columns(source))])

@@ -93,6 +93,8 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def _marks(found: dict[int, tuple[str, bytes]], count: int) -> tuple[pa.Array, pa.Array]:
+    if not found:
+        return pa.nulls(count, pa.string()), pa.nulls(count, pa.binary())
     errors: list[str | None] = [None] * count
     raw: list[bytes | None] = [None] * count
     for at, (error, line) in found.items():

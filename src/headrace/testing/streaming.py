@@ -779,15 +779,18 @@ class Schedule:
                     actor.step()
                 if actor.done or self.is_caught_up():
                     break
-            pointer = self.reader().pointer()
-            epoch = self.generation(pointer.generation).epoch
-            waits = pointer.opens and (worker.name not in pointer.workers or epoch not in pointer.streamed)
-            if not actor.done and not waits:  # for a run that was killed
+            if not actor.done and not self.is_waiting(worker):
                 self.ask_all()
         for worker, actor in self.workers.values():
             worker.stopping = True
             actor.finish()
         self.note_ends()
+
+    def is_waiting(self, worker: SimulatedWorker) -> bool:
+        """Whether a worker cannot begin, or begin in the epoch that answers, as a run that was killed was to open one."""
+        pointer = self.reader().pointer()
+        moved = pointer.opens and self.generation(pointer.generation).epoch not in pointer.streamed
+        return worker.name not in pointer.workers or moved
 
     def is_caught_up(self) -> bool:
         now = self.least(self.generation(self.store.pointers[-1]))
