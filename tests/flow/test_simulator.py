@@ -241,7 +241,7 @@ MUTANTS: list[Callable[[], AbstractContextManager[Any]]] = [
 ]  # fmt: skip
 SEEDS = range(400)
 SHOWN = {
-    killed_run_not_abandoned: 60, any_predecessor_is_valid: 19, predecessor_survives_a_failed_run: 17, rollback_twice: 11,
+    killed_run_not_abandoned: 60, any_predecessor_is_valid: 458, predecessor_survives_a_failed_run: 17, rollback_twice: 11,
     rollback_not_abandoned: 9, a_table_that_returns_begins_empty: 9, rollback_during_a_run: 6,
 }  # fmt: skip
 """A seed that shows what the first few do not. It is tried before the others, so that no time goes into those."""
