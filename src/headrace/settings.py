@@ -79,7 +79,7 @@ SETTINGS = (
     Setting("serve.host", str, "127.0.0.1", "address to listen on"),
     Setting("serve.port", int, 8000, "port to listen on; 0: any free one", low=0, high=65535),
     Setting(
-        "serve.users", str, ".headrace/users.json", "file of users and keys (hashes only)"
+        "serve.users", str, ".headrace/users.json", "file of users and keys: hashes, and what logins are limited to"
     ),
     Setting("serve.max_rows", int, 10_000, "rows that one answer may have", low=1),
     Setting("serve.max_scan", int, 200_000, "rows of serving tables that one answer may read", low=1),

@@ -82,7 +82,7 @@ class Gateway:
         path, method, query = scope["path"], scope["method"], scope["query_string"]
         address = scope["client"][0] if scope["client"] else ""
         responder = _Responder(send, request_id)
-        who, code, route, rows = "", "", "other", None
+        who, code, route, rows, right = "", "", "other", None, None
         call = None if path.startswith(QUERIES) else self._contracts.find(path)
         try:
             headers = headers_of(scope["headers"], path, query)
@@ -97,17 +97,20 @@ class Gateway:
                     caller = await self._auth.verify(caller, address)
                 who = caller.name
                 caller.must("metrics" if path == "/metrics" else "read")
+                right = caller.right
+                if right is not None and call is None and not path.startswith(QUERIES):
+                    right.must_read(path)
             if preflight:
                 await responder.reply(Reply(204, origins.PREFLIGHT, b""))
             elif path.startswith(QUERIES) and method in ("GET", "HEAD"):
                 name = path[len(QUERIES) :]
                 route = name if name in self._answers.forms else route
-                reply = await self._answers.reply(name, query, headers.get(b"if-none-match"))
+                reply = await self._answers.reply(name, query, headers.get(b"if-none-match"), right)
                 rows = reply.rows
                 await responder.reply(reply)
             elif call is not None and method in ("GET", "HEAD"):
                 route = call.route.path
-                reply = await call.reply(query, headers.get(b"if-none-match"))
+                reply = await call.reply(query, headers.get(b"if-none-match"), right)
                 rows = reply.rows
                 await responder.reply(reply)
             else:
