@@ -484,7 +484,7 @@ _code(
 _code(
     "HR0602",
     "No valid credentials",
-    "The API needs a user and password, or a key.",
+    "The API needs a user and password, or a key, and that it is for what is asked.",
     "`headrace user add NAME` or `headrace key create NAME`.",
 )
 _code(

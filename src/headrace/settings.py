@@ -78,7 +78,9 @@ SETTINGS = (
     Setting("run.on_failure", str, "", "command that a failed run calls; it gets the error as JSON on standard input"),
     Setting("serve.host", str, "127.0.0.1", "address to listen on"),
     Setting("serve.port", int, 8000, "port to listen on; 0: any free one", low=0, high=65535),
-    Setting("serve.users", str, ".headrace/users.json", "file of users and keys (hashes only)"),
+    Setting(
+        "serve.users", str, ".headrace/users.json", "file of users and keys: hashes, and what logins are limited to"
+    ),
     Setting("serve.max_rows", int, 10_000, "rows that one answer may have", low=1),
     Setting("serve.max_scan", int, 200_000, "rows of serving tables that one answer may read", low=1),
     Setting("serve.connections", int, 1_000, "connections that may be open at once", low=1),
@@ -86,6 +88,12 @@ SETTINGS = (
         "serve.routes", str, "", "packs of routes.py that are served too, with commas; without a name they are off"
     ),
     Setting("serve.proxies", str, "", "addresses of proxies whose X-Forwarded-For is believed, with commas"),
+    Setting(
+        "serve.origins",
+        str,
+        "",
+        "origins whose pages may read answers, as https://app.example.org, with commas; empty: none but this server's",
+    ),
     Setting("serve.access_log", bool, True, "whether each request is a line of JSON on standard error"),
 )
 BY_NAME = {s.name: s for s in SETTINGS}

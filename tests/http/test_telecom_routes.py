@@ -30,7 +30,7 @@ from tests.oracle import telecom as oracle
 Row = dict[str, Any]
 HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
 ROOT = Path(__file__).parents[2]
-PACKS = "nngidi, jermaine_beea, msisdns"
+PACKS = "nngidi, jermaine_beea, jermaine_beea_calls, msisdns"
 SHOWN = "%Y-%m-%d %H:%M:%S"
 TARIFFS = """category,valid_from,price_zar,per,step
 call,2020-01-01T00:00:00,1,60,1
@@ -326,6 +326,52 @@ def test_jermaine_beeas_client_is_answered(generated: Running) -> None:
     assert (nobody["total_calls"], nobody["first_call"]) == (0, None)
 
 
+def test_jermaine_beeas_other_answer_is_of_calls(generated: Running) -> None:
+    path, query = "/jermaine-beea-calls/api/usage/2712345678901", "?start_date=2024-01-01&end_date=2024-01-02"
+    asked: Row = {"msisdn": "2712345678901", "start_date": "2024-01-01", "end_date": "2024-01-02"}
+    calls = [
+        u for u in oracle.uses(inbox(generated))
+        if u.msisdn == "2712345678901" and u.category == "call" and u.at < datetime(2024, 1, 3)
+    ]  # fmt: skip
+    data = []
+    for date in sorted({u.at.date() for u in calls}, reverse=True):
+        of_day = [u for u in calls if u.at.date() == date]
+        seconds = sum(u.seconds for u in of_day)
+        data.append({
+            "date": date.isoformat(), "total_calls": len(of_day),
+            "voice_calls": sum(u.usage_type == "voice" for u in of_day),
+            "video_calls": sum(u.usage_type == "video" for u in of_day),
+            "total_duration_seconds": seconds, "avg_duration_seconds": rounded(Fraction(seconds, len(of_day))),
+        })  # fmt: skip
+    assert exact(generated.get(path + query)) == {**asked, "data": data}
+    assert len(data) == 2
+    first, last = (pick(oracle.quarter(u.at) for u in calls) for pick in (min, max))
+    assert generated.get(f"{path}/summary{query}").json() == {**asked, "summary": {
+        "total_calls": len(calls), "voice_calls": sum(u.usage_type == "voice" for u in calls),
+        "video_calls": sum(u.usage_type == "video" for u in calls),
+        "total_duration_seconds": sum(u.seconds for u in calls), "active_days": len({u.at.date() for u in calls}),
+        "first_call": first.isoformat(), "last_call": last.isoformat(),
+    }}  # fmt: skip
+    assert generated.get("/jermaine-beea-calls/api/usage/1").json()["data"] == []
+    assert list(generated.anonymous(path).json()) == ["error"]
+    assert generated.anonymous("/jermaine-beea-calls/health").json()["status"] == "healthy"
+
+
+def test_a_day_with_data_and_no_calls_is_left_out_there(generated: Running) -> None:
+    uses = oracle.uses(inbox(generated))
+    calls = {(u.msisdn, u.at.date()) for u in uses if u.category == "call"}
+    msisdn = min(u.msisdn for u in uses if (u.msisdn, u.at.date()) not in calls)
+    days = {day.isoformat() for number, day in calls if number == msisdn}
+    assert {row["date"] for row in generated.get(f"/jermaine-beea-calls/api/usage/{msisdn}").json()["data"]} == days
+    daily = {row["start_time"] for row in generated.get(f"/jermaine-beea/api/usage/{msisdn}").json()["usage"]}
+    assert daily > days
+
+
+def test_the_calls_of_days_are_read_from_a_table_that_there_is(generated: Running) -> None:
+    queries = generated.app.project.queries
+    assert queries["calls_days"].tables == queries["calls_summary"].tables
+
+
 def test_its_errors_have_one_member(generated: Running) -> None:
     path = "/jermaine-beea/api/usage/2712345678901"
     refused = generated.anonymous(path)
@@ -354,7 +400,9 @@ def test_a_number_in_a_path_is_not_logged(generated: Running) -> None:
     assert "2799999999999" not in generated.log.getvalue()
 
 
-@pytest.mark.parametrize("path", ["/nngidi/data_usage", "/nngidi/msisdns", "/jermaine-beea/health"])
+@pytest.mark.parametrize(
+    "path", ["/nngidi/data_usage", "/nngidi/msisdns", "/jermaine-beea/health", "/jermaine-beea-calls/health"]
+)
 def test_what_is_not_turned_on_is_not_there(path: str, nngidi: Running) -> None:
     assert nngidi.get(path).status_code == 404
     assert path not in nngidi.get("/openapi.json").json()["paths"]

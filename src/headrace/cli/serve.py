@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import click
 
 from headrace.cli.shared import open_app, print_json, print_table
-from headrace.errors import SettingError
+from headrace.errors import SettingError, nearest
 
 if TYPE_CHECKING:
     from headrace.app import App
+    from headrace.http.credentials import Only
 
 
 @click.command()
@@ -40,6 +41,14 @@ def run_server(
     serve_http(app, host=host, port=port, insecure_http=insecure_http, ready=ready, once=once, meter=Metrics(app))
 
 
+ONLY = click.option(
+    "--only",
+    multiple=True,
+    metavar="NAME=VALUES",
+    help="Limit to questions about these values of a parameter, with commas; may be given for several parameters.",
+)
+
+
 @click.group()
 def user() -> None:
     """Add, list and remove users, who log in with a password."""
@@ -48,13 +57,20 @@ def user() -> None:
 @user.command("add")
 @click.argument("name")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of making one.")
+@ONLY
 @click.pass_context
-def add_user(ctx: click.Context, name: str, password_stdin: bool) -> int:
-    """Add a user, or give one a new password. Without --password-stdin one is made and printed, this once."""
+def add_user(ctx: click.Context, name: str, password_stdin: bool, only: tuple[str, ...]) -> int:
+    """Add a user, or give one a new password. Without --password-stdin one is made and printed, this once. Who is there
+    already stays limited as before, unless --only says otherwise; to lift limits, remove the user first."""
     from headrace.http import credentials, server
 
+    app = open_app(ctx)
+    file = server.users_file(app)
     given = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
-    password = credentials.add_user(server.users_file(open_app(ctx)), name, given)
+    password = credentials.add_user(file, name, given, _limits(app, only))
+    limits = credentials.load(file).users[name].only
+    if limits is not None:
+        click.echo(f"{name} may ask about these values only: {_counted(limits)}", err=True)
     if given is None:
         click.echo(f"The password of {name}, which is shown only now:", err=True)
         click.echo(password)
@@ -65,15 +81,15 @@ def add_user(ctx: click.Context, name: str, password_stdin: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_context
 def list_users(ctx: click.Context, as_json: bool) -> int:
-    """List the users."""
+    """List the users, with how many values each is limited to."""
     from headrace.http import credentials, server
 
-    users = credentials.load(server.users_file(open_app(ctx))).users
-    rows = [(name, known.created.isoformat()) for name, known in sorted(users.items())]
+    users = sorted(credentials.load(server.users_file(open_app(ctx))).users.items())
     if as_json:
-        print_json({"users": [{"name": name, "created": created} for name, created in rows]})
+        found = [{"name": name, "created": u.created.isoformat(), "only": _counts(u.only)} for name, u in users]
+        print_json({"users": found})
     else:
-        print_table(("user", "created"), rows)
+        print_table(("user", "created", "only"), [(n, u.created.isoformat(), _counted(u.only)) for n, u in users])
     return 0
 
 
@@ -103,15 +119,16 @@ def key() -> None:
     help="What it may do: read, metrics, or both with a comma.",
 )
 @click.option("--expires", metavar="TIME", help="How long it holds: 12h, 90d (default: until revoked).")
+@ONLY
 @click.pass_context
-def create_key(ctx: click.Context, name: str, scope: str, expires: str | None) -> int:
+def create_key(ctx: click.Context, name: str, scope: str, expires: str | None, only: tuple[str, ...]) -> int:
     """Create a key and print it, this once."""
     from headrace.http import credentials, server
 
+    app = open_app(ctx)
     scopes = tuple(part.strip() for part in scope.split(",") if part.strip())
-    token = credentials.create_key(
-        server.users_file(open_app(ctx)), name, scopes, _lasting(expires) if expires else None
-    )
+    lasting = _lasting(expires) if expires else None
+    token = credentials.create_key(server.users_file(app), name, scopes, lasting, _limits(app, only))
     click.echo(f"The key {name}, which is shown only now:", err=True)
     click.echo(token)
     return 0
@@ -121,17 +138,18 @@ def create_key(ctx: click.Context, name: str, scope: str, expires: str | None) -
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_context
 def list_keys(ctx: click.Context, as_json: bool) -> int:
-    """List the keys with what each may do, until when, and when it was last used."""
+    """List the keys with what each may do, how many values it is limited to, until when, and when it was last used."""
     from headrace.http import credentials, server
 
     file = server.users_file(open_app(ctx))
     known, uses, now = credentials.load(file).keys, credentials.load_uses(file), credentials.now()
-    names = ("id", "name", "scopes", "state", "created", "expires", "last_used")
-    rows = []
+    names = ("id", "name", "scopes", "only", "state", "created", "expires", "last_used")
+    rows: list[tuple[object, ...]] = []
     for id, one in sorted(known.items(), key=lambda item: item[1].created):
         state = "valid" if one.valid(now) else "revoked" if one.revoked else "expired"
         expires = one.expires.isoformat() if one.expires else None
-        rows.append((id, one.name, ",".join(one.scopes), state, one.created.isoformat(), expires, uses.get(id)))
+        only = _counts(one.only) if as_json else _counted(one.only)
+        rows.append((id, one.name, ",".join(one.scopes), only, state, one.created.isoformat(), expires, uses.get(id)))
     if as_json:
         print_json({"keys": [dict(zip(names, row, strict=True)) for row in rows]})
     else:
@@ -155,3 +173,29 @@ def _lasting(text: str) -> dt.timedelta:
     if not found:
         raise SettingError("HR0601", f"--expires is '{text}'", help="a number and h or d: 12h, 90d")
     return dt.timedelta(hours=int(found[1])) if found[2] == "h" else dt.timedelta(days=int(found[1]))
+
+
+def _limits(app: App, texts: tuple[str, ...]) -> Only | None:
+    """What ``--only`` says; raises SettingError HR0601 for a parameter by which no query picks what it reads."""
+    from headrace.http.rights import bounding
+
+    known = bounding(app.project) if texts else set()
+    found: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        name, _, values = text.partition("=")
+        if name not in known:
+            help = nearest(name, known) if known else "no query of this project does"
+            raise SettingError("HR0601", f"--only names '{name}', by which no query picks all that it reads", help=help)
+        found[name] = (*found.get(name, ()), *values.split(","))
+    return found or None
+
+
+def _counts(only: Only | None) -> dict[str, int] | None:
+    return None if only is None else {name: len(values) for name, values in only.items()}
+
+
+def _counted(only: Only | None) -> str:
+    """Limits for people: how many values, and not which, as they may be numbers of subscribers."""
+    if only is None:
+        return ""
+    return ", ".join(f"{name} ({len(values)})" for name, values in only.items()) or "nothing"

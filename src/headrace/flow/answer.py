@@ -153,17 +153,27 @@ class Reader:
             found = self._generations[number] = generations.read(text)
         return found
 
-    def read(self, query: Query, values: dict[str, Any], cursor: str | None = None) -> Answer:
-        """The reader's three steps (seam: Reader): pointer, rows, pointer again."""
+    def read(
+        self,
+        query: Query,
+        values: dict[str, Any],
+        cursor: str | None = None,
+        keys: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        """The reader's three steps (seam: Reader): pointer, rows, pointer again.
+
+        ``keys`` are the values that say which partitions are fetched, where those are not the ones that were asked for:
+        all else, the cursor too, is that of the question as it was put.
+        """
         try:
-            return self._read(query, values, cursor)
+            return self._read(query, values, cursor, values if keys is None else keys)
         except OverflowError:
             # Reckoning with the parameters left the years that there are.
             name = next((p.name for p in query.parameters if p.type.name == "DATE" or p.type.is_instant), "")
             what = f"'{values.get(name)}' leads beyond the years 1 to 9999"
             raise ParameterError("HR0502", what, parameter=name, help="a date nearer to the present") from None
 
-    def _read(self, query: Query, values: dict[str, Any], cursor: str | None) -> Answer:
+    def _read(self, query: Query, values: dict[str, Any], cursor: str | None, keys: Mapping[str, Any]) -> Answer:
         plan = query.plan(values)
         sources = self._finality.sources(plan)
         limit = values.get(query.limit) if query.limit else query.fixed_limit
@@ -180,7 +190,7 @@ class Reader:
                 # Before the rows: what the stream counts meanwhile must not make them look newer than they are.
                 as_of = self._as_of(query, view)
                 newest = {} if sources is None else self._newest(plan, view, sources)
-                rows, looked, others, more = self._fetch(plan, values, view, limit, after)
+                rows, looked, others, more = self._fetch(plan, values, keys, view, limit, after)
             except (NotReadyError, OutsideError):
                 # A table that no generation names any more may have been dropped under this read.
                 if self._stands(pointer, fresh):
@@ -244,23 +254,23 @@ class Reader:
                 )
         return generation
 
-    def _fetch(self, plan: Plan, values: Mapping[str, Any], view: View, limit: int | None, after: Row | None) -> tuple[list[Row], list[dict[Row, list[Row]]], list[list[Row]], bool]:  # fmt: skip
+    def _fetch(self, plan: Plan, values: Mapping[str, Any], keys: Mapping[str, Any], view: View, limit: int | None, after: Row | None) -> tuple[list[Row], list[dict[Row, list[Row]]], list[list[Row]], bool]:  # fmt: skip
         rows: list[Row] = []
         more = False
         bounds = plan.bounds(values)
-        for partition in plan.partitions(values):
+        for partition in plan.partitions(keys):
             if plan.in_key_order and limit is not None:
                 rows, more = self._page(plan, partition, bounds, view, limit, after)
             else:
                 rows += self.rows(plan.table, partition, bounds, view, reverse=plan.reverse)
         looked = []
         for look in plan.lookups:
-            keys = [key for key in look.keys(rows, values) if None not in key]
-            looked.append({key: self.rows(look.table, key, OPEN, view) for key in keys})
+            found = [key for key in look.keys(rows, values) if None not in key]
+            looked.append({key: self.rows(look.table, key, OPEN, view) for key in found})
         others = [
             [
                 row
-                for partition in fetch.partitions(values)
+                for partition in fetch.partitions(keys)
                 for row in self.rows(fetch.table, partition, fetch.bounds(values), view)
             ]
             for fetch in plan.others

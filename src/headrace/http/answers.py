@@ -17,6 +17,7 @@ from headrace.flow.answer import Answer, Reader
 from headrace.flow.watermark import newest_of
 from headrace.http.budget import Bounded, SpentError
 from headrace.http.problems import Refusal, Reply
+from headrace.http.rights import Right, bound
 from headrace.model.project import LoadedProject
 from headrace.ports import Store
 from headrace.seam.generation import Generation
@@ -49,8 +50,9 @@ class Document(msgspec.Struct, frozen=True, gc=False):
 class Form:
     """What is the same for every answer of one query."""
 
-    def __init__(self, query: Query, max_rows: int, lateness: Mapping[str, int | None]) -> None:
+    def __init__(self, project: LoadedProject, query: Query, max_rows: int, lateness: Mapping[str, int | None]) -> None:
         self.query = query
+        self.bound = {variant: bound(project, query, plan) for variant, plan in query.plans.items()}
         # Rows become objects. A struct type of the columns makes and encodes them in a third of a dict's time.
         names = {f"c{i}": column.name for i, column in enumerate(query.columns)}
         self.row: Callable[..., Any] = msgspec.defstruct(
@@ -71,7 +73,7 @@ class Answers:
         self.project = project
         self.max_rows = max_rows
         lateness = {source.name: source.lateness for source in project.sources.values()}
-        self.forms = {name: Form(query, max_rows, lateness) for name, query in project.queries.items()}
+        self.forms = {name: Form(project, query, max_rows, lateness) for name, query in project.queries.items()}
         self._store = store
         self._max_scan = max_scan
         self._quick = Bounded(store, min(AT_ONCE, max_scan))
@@ -103,10 +105,14 @@ class Answers:
 
     # For the API
 
-    async def reply(self, name: str, query_string: bytes, none_match: bytes | None) -> Reply:
+    async def reply(
+        self, name: str, query_string: bytes, none_match: bytes | None, right: Right | None = None
+    ) -> Reply:
         """The whole response to ``GET /v1/queries/{name}``; raises HeadraceError."""
         query = self.reader.query(name)
         form = self.forms[name]
+        if right is not None:
+            right.must_fit(name, *form.bound.values())
         given = given_of(query_string)
         cursor = given.pop("cursor", None)
         values = self.values(query, given)
@@ -120,7 +126,7 @@ class Answers:
             following = None if answer.cursor is None else _next(name, query_string, answer.cursor)
             return self._encode(document), following
 
-        return await self.respond(form, values, cursor, query_string, none_match, write)
+        return await self.respond(form, values, cursor, query_string, none_match, write, right)
 
     async def respond(
         self,
@@ -130,22 +136,28 @@ class Answers:
         question: bytes,
         none_match: bytes | None,
         write: Callable[[Answer], tuple[bytes, bytes | None]],
+        right: Right | None = None,
     ) -> Reply:
         """The whole response to ``question``, which names it for the ETag; ``write`` gives the body of an answer, and
-        the URL of what follows it."""
+        the URL of what follows it. With a ``right``, what is not the caller's is asked for as what nobody has."""
+        keys, cached = None, b"no-cache"
+        if right is not None:
+            right.must_fit(form.query.name, form.bound[form.query.variant(values)])
+            keys, cached = right.keys(values), b"private, no-cache"
+            question += b"\0" + right.digest
         if none_match is not None and form.timeless and not self._streamed():
             generation = self.generation()
             tag = self._tag(form, generation, question)
             if tag in none_match or none_match == b"*":
-                return Reply(304, [(b"etag", tag), (b"cache-control", b"no-cache")], b"")
+                return Reply(304, [(b"etag", tag), (b"cache-control", cached)], b"")
         try:
-            answer = self._at_once(form.query, values, cursor)
+            answer = self._at_once(form.query, values, cursor, keys)
         except SpentError:
-            answer = await self._in_thread(form.query, values, cursor)
+            answer = await self._in_thread(form.query, values, cursor, keys)
         body, following = write(answer)
         headers: Headers = [
             (b"content-type", b"application/json"),
-            (b"cache-control", b"no-cache"),
+            (b"cache-control", cached),
             (b"headrace-generation", b"%d" % answer.generation),
             (b"headrace-complete", b"true" if answer.complete else b"false"),
             (b"headrace-final", b"true" if answer.final else b"false"),
@@ -171,7 +183,9 @@ class Answers:
             values[query.limit] = self.max_rows
         return values
 
-    def _at_once(self, query: Query, values: dict[str, Any], cursor: str | None) -> Answer:
+    def _at_once(
+        self, query: Query, values: dict[str, Any], cursor: str | None, keys: Mapping[str, Any] | None = None
+    ) -> Answer:
         if not self._held:
             # Every request that one turn of the event loop answers was received before it, so that what the first of
             # them sees of the store is news enough for all.
@@ -179,7 +193,7 @@ class Answers:
             self._held = True
             asyncio.get_running_loop().call_soon(self._release)
         self._quick.refill()
-        answer = self.reader.read(query, values, cursor)
+        answer = self.reader.read(query, values, cursor, keys)
         if len(answer.rows) > self.max_rows:
             raise _too_much(self.max_rows)
         return answer
@@ -193,19 +207,21 @@ class Answers:
         self._held = False
         self._store.release()
 
-    async def _in_thread(self, query: Query, values: dict[str, Any], cursor: str | None) -> Answer:
+    async def _in_thread(
+        self, query: Query, values: dict[str, Any], cursor: str | None, keys: Mapping[str, Any] | None = None
+    ) -> Answer:
         if self._waiting >= QUEUE:
             raise NotReadyError("HR0408", "too many large answers at once")
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, query, values, cursor)
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, query, values, cursor, keys)
         finally:
             self._waiting -= 1
 
-    def _read(self, query: Query, values: dict[str, Any], cursor: str | None) -> Answer:
+    def _read(self, query: Query, values: dict[str, Any], cursor: str | None, keys: Mapping[str, Any] | None) -> Answer:
         reader = Reader(self.project, Bounded(self._store, self._max_scan))
         try:
-            answer = reader.read(query, values, cursor)
+            answer = reader.read(query, values, cursor, keys)
         except SpentError:
             raise Refusal(
                 400, "HR0607", f"the answer would read more than {self._max_scan} rows", help="ask for a shorter range"

@@ -22,8 +22,9 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from headrace.errors import SettingError
 from headrace.http import credentials
-from headrace.http.credentials import Credentials, Key
+from headrace.http.credentials import Credentials, Key, User
 from headrace.http.problems import Refusal
+from headrace.http.rights import Right
 from headrace.http.throttle import Throttle
 
 KNOWN_FOR = 300.0
@@ -45,11 +46,17 @@ class Caller:
 
     name: str
     scopes: frozenset[str]
+    right: Right | None = None
+    """What they may ask about only; None: about everything."""
 
     def must(self, scope: str) -> None:
         """Raises Refusal 403 where the scope is missing."""
         if scope not in self.scopes:
             raise Refusal(403, "HR0602", f"this needs a key with the scope '{scope}'")
+
+
+STRANGER = Caller("", frozenset())
+"""May do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +67,16 @@ class Login:
     password: str
     hash: str
     known_as: bytes
+    caller: Caller
+    """Who that is if the password is right."""
 
 
 class Authenticator:
     """Tells callers from strangers by the file of credentials, which is looked at anew whenever it has changed.
 
     Only successes are remembered, under a MAC of user, password *and* stored hash: a changed password or a removed
-    user is therefore forgotten with the file's change. Made for one event loop.
+    user is therefore forgotten with the file's change. What a user may do is not remembered: it is the file's. Made for
+    one event loop.
     """
 
     def __init__(
@@ -88,13 +98,14 @@ class Authenticator:
         self._secret = secrets.token_bytes(32)
         self.fresh = False
         """Whether the file was looked at already since whatever is asked next was received."""
-        self._known: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
+        self._known: OrderedDict[bytes, float] = OrderedDict()
         self._flights: dict[bytes, asyncio.Future[bool]] = {}
         # One core stays free for the event loop, so that wrong passwords cannot slow down right ones.
         self._cores = max(1, (os.cpu_count() or 1) - 1)
         self._pool = ThreadPoolExecutor(self._cores, thread_name_prefix="argon2")
         self._signature: tuple[int, int, int] | None = None
         self._credentials = Credentials()
+        self._users: dict[str, tuple[User, Caller]] = {}
         self._callers: dict[str, tuple[Key, Caller]] = {}
         self._used: dict[str, float] = {}
 
@@ -139,14 +150,13 @@ class Authenticator:
                 self.throttle.failed(address)
             self._noted("wrong")
             raise self._stranger("user or password is wrong")
-        caller = Caller(login.user, frozenset(("read",)))
         if first:
             self._noted("right")
             self.throttle.succeeded(login.user, address)
-            self._known[login.known_as] = (caller, self._clock() + KNOWN_FOR)
+            self._known[login.known_as] = self._clock() + KNOWN_FOR
             if len(self._known) > MOST_KNOWN:
                 self._known.popitem(last=False)
-        return caller
+        return login.caller
 
     def uses(self) -> dict[str, str]:
         """Ids of keys that were used since the last call, and when."""
@@ -164,13 +174,13 @@ class Authenticator:
         if not colon or "\0" in user or "\0" in password:
             raise self._stranger("the credentials cannot be read")
         password = credentials.normal(password)
-        record = self._credentials.users.get(user)
-        hash = self._nobody if record is None else record.hash
+        record = self._users.get(user)
+        hash = self._nobody if record is None else record[0].hash
+        caller = STRANGER if record is None else record[1]
         known_as = hmac.digest(self._secret, b"\0".join((user.encode(), password.encode(), hash.encode())), "sha256")
-        found = self._known.get(known_as)
-        if found is not None and found[1] > self._clock():
-            return found[0]
-        return Login(user, password, hash, known_as)
+        if self._known.get(known_as, 0.0) > self._clock():
+            return caller
+        return Login(user, password, hash, known_as, caller)
 
     def _key(self, token: bytes) -> Caller:
         text = token.decode("latin-1")
@@ -217,8 +227,16 @@ class Authenticator:
             self._credentials, self._signature = Credentials(), None  # nobody, until it can be read
             raise
         finally:
+            self._users = {
+                name: (user, Caller(name, frozenset(("read",)), _right(user)))
+                for name, user in self._credentials.users.items()
+            }
             self._callers = {
-                id: (key, Caller(f"key:{id}", frozenset(key.scopes)))
+                id: (key, Caller(f"key:{id}", frozenset(key.scopes), _right(key)))
                 for id, key in self._credentials.keys.items()
                 if key.revoked is None
             }
+
+
+def _right(who: User | Key) -> Right | None:
+    return None if who.only is None else Right(who.only)

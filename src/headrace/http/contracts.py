@@ -17,6 +17,7 @@ from headrace.flow.answer import Answer
 from headrace.http.answers import Answers, given_of
 from headrace.http.openapi import SOME_TIME
 from headrace.http.problems import Reply
+from headrace.http.rights import Right
 from headrace.model.route import Field, Route, RouteParameter, Rows, Shape
 from headrace.model.serving import Parameter
 from headrace.model.types import Column
@@ -80,9 +81,9 @@ class Call:
         """Whether it needs no credentials: it tells nothing but whether there are answers."""
         return not self.route.query
 
-    async def reply(self, query_string: bytes, none_match: bytes | None) -> Reply:
+    async def reply(self, query_string: bytes, none_match: bytes | None, right: Right | None = None) -> Reply:
         """The whole response; raises HeadraceError."""
-        return await self.contract.reply(self.path, self.in_path, query_string, none_match)
+        return await self.contract.reply(self.path, self.in_path, query_string, none_match, right)
 
 
 class Contract:
@@ -102,8 +103,15 @@ class Contract:
         self._definition = hashlib.blake2b(shape.encode(), digest_size=16).digest()
 
     async def reply(
-        self, path: str, in_path: Mapping[str, str], query_string: bytes, none_match: bytes | None
+        self,
+        path: str,
+        in_path: Mapping[str, str],
+        query_string: bytes,
+        none_match: bytes | None,
+        right: Right | None,
     ) -> Reply:
+        if right is not None and self._query is not None:
+            right.must_fit(self._query.name, *self._answers.forms[self._query.name].bound.values())
         sent = given_of(query_string)
         if self._query is None:
             self._known(sent, ())
@@ -124,7 +132,7 @@ class Contract:
 
         form = self._answers.forms[self._query.name]
         return await self._answers.respond(
-            form, values, cursor, self._definition + here + query_string, none_match, write
+            form, values, cursor, self._definition + here + query_string, none_match, write, right
         )
 
     def _known(self, sent: Mapping[str, Any], names: Iterable[str]) -> None:

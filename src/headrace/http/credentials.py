@@ -1,4 +1,4 @@
-"""The file of users and keys: hashes only, readable by its owner only, replaced as a whole."""
+"""The file of users and keys: hashes and limits, readable by its owner only, replaced as a whole."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import secrets
 import stat
 import tempfile
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import argon2
@@ -29,14 +29,22 @@ HASHER = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1
 """Argon2id at the least that OWASP recommends: 19 MiB and about 70 ms of one core a login."""
 
 
-class User(msgspec.Struct, frozen=True, kw_only=True):
-    """One user; ``hash`` is Argon2id in PHC notation."""
+Only = Mapping[str, tuple[str, ...]]
+"""By parameter, the values that somebody may ask about, and about nothing else."""
+
+
+# What a file says that is not known here may be a limit: such a file is refused, not read without it.
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One user; ``hash`` is Argon2id in PHC notation. ``only`` is None for who may ask about everything."""
 
     hash: str
     created: dt.datetime
+    only: Only | None = None
 
 
-class Key(msgspec.Struct, frozen=True, kw_only=True):
+class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One API key; ``sha256`` is that of the whole token, which has 256 random bits and so needs no slow hash."""
 
     name: str
@@ -45,12 +53,13 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     created: dt.datetime
     expires: dt.datetime | None = None
     revoked: dt.datetime | None = None
+    only: Only | None = None
 
     def valid(self, now: dt.datetime) -> bool:
         return self.revoked is None and (self.expires is None or now < self.expires)
 
 
-class Credentials(msgspec.Struct, frozen=True):
+class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All users by name and all keys by id."""
 
     users: dict[str, User] = {}
@@ -87,10 +96,11 @@ def load(file: Path) -> Credentials:
         ) from None
 
 
-def add_user(file: Path, name: str, password: str | None = None) -> str:
+def add_user(file: Path, name: str, password: str | None = None, only: Only | None = None) -> str:
     """Adds a user or changes its password, and returns the password: a random one where none is given.
 
-    Raises SettingError HR0601 for a name or a password that cannot be.
+    A user who is there already keeps the limits that there are, unless ``only`` gives others: nothing but ``remove_user``
+    takes them away. Raises SettingError HR0601 for a name, a password or a limit that cannot be.
     """
     if not USER_NAME.match(name):
         raise SettingError(
@@ -101,9 +111,11 @@ def add_user(file: Path, name: str, password: str | None = None) -> str:
         raise SettingError(
             "HR0601", f"a password has {SHORTEST} to {LONGEST} characters", help="leave it out to have one made"
         )
-    user = User(hash=HASHER.hash(password), created=now())
+    hash, only = HASHER.hash(password), _limits(only)
     with _changing(file) as known:
-        known.users[name] = user
+        if only is None and name in known.users:
+            only = known.users[name].only
+        known.users[name] = User(hash=hash, created=now(), only=only)
     return password
 
 
@@ -116,7 +128,13 @@ def remove_user(file: Path, name: str) -> None:
             )
 
 
-def create_key(file: Path, name: str, scopes: tuple[str, ...] = ("read",), expires: dt.timedelta | None = None) -> str:
+def create_key(
+    file: Path,
+    name: str,
+    scopes: tuple[str, ...] = ("read",),
+    expires: dt.timedelta | None = None,
+    only: Only | None = None,
+) -> str:
     """Makes a key and returns its token, which is kept nowhere; raises SettingError HR0601."""
     if not KEY_NAME.match(name):
         raise SettingError(
@@ -125,10 +143,16 @@ def create_key(file: Path, name: str, scopes: tuple[str, ...] = ("read",), expir
     for scope in scopes:
         if scope not in SCOPES:
             raise SettingError("HR0601", f"no scope '{scope}'", help=nearest(scope, SCOPES))
+    only = _limits(only)
+    if only is not None and "metrics" in scopes:
+        raise SettingError(
+            "HR0601", "a key with limits cannot have the scope 'metrics', which tells of all", help="another key"
+        )
     id = secrets.token_hex(6)
     token = f"hr_{id}_{secrets.token_urlsafe(32)}"
     made = now()
-    key = Key(name=name, sha256=digest(token), scopes=scopes, created=made, expires=made + expires if expires else None)
+    until = made + expires if expires else None
+    key = Key(name=name, sha256=digest(token), scopes=scopes, created=made, expires=until, only=only)
     with _changing(file) as known:
         known.keys[id] = key
     return token
@@ -144,6 +168,20 @@ def revoke_key(file: Path, id: str) -> None:
             )
         if key.revoked is None:
             known.keys[id] = msgspec.structs.replace(key, revoked=now())
+
+
+def _limits(only: Only | None) -> Only | None:
+    """Limits as they are kept. Raises SettingError HR0601 for a value that nobody could ask about."""
+    if only is None:
+        return None
+    for name, values in only.items():
+        if not values or not all(value == value.strip() and value.isprintable() and value for value in values):
+            raise SettingError(
+                "HR0601",
+                f"'{name}' is limited to a value that cannot be",
+                help="texts with commas, and no spaces around them",
+            )
+    return {name: tuple(sorted(set(values))) for name, values in only.items()}
 
 
 def digest(token: str) -> str:

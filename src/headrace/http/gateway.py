@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from headrace.errors import HeadraceError
-from headrace.http import problems
+from headrace.http import origins, problems
 from headrace.http.access_log import AccessLog
 from headrace.http.answers import Answers
 from headrace.http.auth import Authenticator, Login
@@ -27,6 +27,8 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 QUERIES = "/v1/queries/"
 LONGEST_INSTANCE = 1024
+ABOUT = ("/v1/queries", "/v1/status", "/openapi.json")
+"""With the answers, what a page of another origin may ask."""
 OPEN = ("/health/live", "/health/ready")
 OPEN_PREFIX = "/static/"
 OPEN_AT_HOME = ("/docs", "/openapi.json")
@@ -57,6 +59,7 @@ class Gateway:
         *,
         page: Callable[[Problem], str],
         loopback: bool,
+        allowed: frozenset[bytes] = frozenset(),
     ) -> None:
         self._page = page
         self._routes = routes
@@ -66,6 +69,7 @@ class Gateway:
         self._meter = meter
         self._log = log
         self._loopback = loopback
+        self._allowed = allowed
         self._run = secrets.token_hex(4)
         self._count = 0
 
@@ -78,11 +82,12 @@ class Gateway:
         path, method, query = scope["path"], scope["method"], scope["query_string"]
         address = scope["client"][0] if scope["client"] else ""
         responder = _Responder(send, request_id)
-        who, code, route, rows = "", "", "other", None
+        who, code, route, rows, right = "", "", "other", None, None
         call = None if path.startswith(QUERIES) else self._contracts.find(path)
         try:
             headers = headers_of(scope["headers"], path, query)
-            if not self._is_open(path, headers, address) and not (call is not None and call.is_open):
+            preflight = bool(self._allowed) and self._is_preflight(path, method, headers, call, responder)
+            if not preflight and not self._is_open(path, headers, address) and not (call is not None and call.is_open):
                 caller = self._auth.known(headers)
                 if not self._auth.fresh:
                     # True of every request that this turn of the event loop handles: all were received before it.
@@ -92,15 +97,20 @@ class Gateway:
                     caller = await self._auth.verify(caller, address)
                 who = caller.name
                 caller.must("metrics" if path == "/metrics" else "read")
-            if path.startswith(QUERIES) and method in ("GET", "HEAD"):
+                right = caller.right
+                if right is not None and call is None and not path.startswith(QUERIES):
+                    right.must_read(path)
+            if preflight:
+                await responder.reply(Reply(204, origins.PREFLIGHT, b""))
+            elif path.startswith(QUERIES) and method in ("GET", "HEAD"):
                 name = path[len(QUERIES) :]
                 route = name if name in self._answers.forms else route
-                reply = await self._answers.reply(name, query, headers.get(b"if-none-match"))
+                reply = await self._answers.reply(name, query, headers.get(b"if-none-match"), right)
                 rows = reply.rows
                 await responder.reply(reply)
             elif call is not None and method in ("GET", "HEAD"):
                 route = call.route.path
-                reply = await call.reply(query, headers.get(b"if-none-match"))
+                reply = await call.reply(query, headers.get(b"if-none-match"), right)
                 rows = reply.rows
                 await responder.reply(reply)
             else:
@@ -144,6 +154,20 @@ class Gateway:
             await responder.reply(problems.reply(error, problem, page, member))
         return error.code if isinstance(error, HeadraceError) else "HR0999"
 
+    def _is_preflight(
+        self, path: str, method: str, headers: dict[bytes, bytes], call: Call | None, responder: _Responder
+    ) -> bool:
+        """Whether a browser asks what a page of an allowed origin may ask: that has no credentials. Of queries any name
+        will do, so that nobody learns which there are. Also notes what the response must say to that page."""
+        origin = headers.get(b"origin", b"")
+        responder.more = origins.told(origin if origin in self._allowed else None)
+        return (
+            method == "OPTIONS"
+            and origin in self._allowed
+            and b"access-control-request-method" in headers
+            and (call is not None or path in ABOUT or path.startswith(QUERIES))
+        )
+
     def _is_open(self, path: str, headers: dict[bytes, bytes], address: str) -> bool:
         """Whether a path needs no credentials."""
         if path.startswith(QUERIES):
@@ -171,7 +195,7 @@ def _wants_page(scope: Scope) -> bool:
 class _Responder:
     """Sends responses with what every one of them carries, and remembers what the log wants to know."""
 
-    __slots__ = ("_request_id", "_send", "size", "started", "status")
+    __slots__ = ("_request_id", "_send", "more", "size", "started", "status")
 
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
@@ -179,6 +203,7 @@ class _Responder:
         self.status = 0
         self.size = 0
         self.started = False
+        self.more: origins.Headers = []
 
     async def reply(self, reply: Reply) -> None:
         """A whole response of the API. The server leaves the body out where the method is HEAD."""
@@ -186,7 +211,9 @@ class _Responder:
         self.status, self.size, self.started = reply.status, len(body), True
         headers = reply.headers + (PAGE if reply.headers[0][1].startswith(b"text/html") else SAFE)
         headers.append((b"x-request-id", self._request_id))
-        if reply.status != 304:
+        if self.more:
+            headers += self.more
+        if reply.status not in (204, 304):
             headers.append((b"content-length", b"%d" % len(body)))
         await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
@@ -195,7 +222,8 @@ class _Responder:
         """Passes on what Starlette sends."""
         if message["type"] == "http.response.start":
             self.status, self.started = message["status"], True
-            headers = message["headers"] = [*message["headers"], *ANYWHERE, (b"x-request-id", self._request_id)]
+            request_id = (b"x-request-id", self._request_id)
+            headers = message["headers"] = [*message["headers"], *ANYWHERE, *self.more, request_id]
             if not any(name == b"content-security-policy" for name, _ in headers):
                 headers.append(NO_PAGE)
         else:

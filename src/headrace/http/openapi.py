@@ -24,7 +24,7 @@ PROBLEM = "application/problem+json"
 EVERYWHERE = {
     400: "A parameter is missing, unknown or not valid, or the answer would be too large.",
     401: "No valid credentials.",
-    403: "The key lacks the scope.",
+    403: "The key lacks the scope, or the login is for other questions: for some values of a parameter only.",
     404: "No such query.",
     405: "Only GET, HEAD and OPTIONS.",
     413: "The request has a body.",

@@ -18,7 +18,7 @@ import uvicorn
 
 from headrace.app import App
 from headrace.errors import AccessError, SettingError
-from headrace.http import credentials
+from headrace.http import credentials, origins
 from headrace.http.access_log import AccessLog
 from headrace.http.answers import Answers
 from headrace.http.auth import Authenticator
@@ -89,6 +89,7 @@ class Server(uvicorn.Server):
             raise AccessError(
                 "HR0602", "nobody could log in: there are no users and no keys", help="headrace user add NAME"
             )
+        allowed = origins.allowed(settings["serve.origins"])
         routes = served(app.project.routes, settings["serve.routes"])
         self.socket = bound(host, port)
         self.url = url_of(self.socket)
@@ -111,6 +112,7 @@ class Server(uvicorn.Server):
             self._log,
             page=site.problem,
             loopback=loopback,
+            allowed=allowed,
         )
         connection: Any = type("BoundedConnection", (Connection,), {"most": settings["serve.connections"]})
         proxies = str(settings["serve.proxies"])

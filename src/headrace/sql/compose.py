@@ -98,10 +98,11 @@ class _Composer:
             done: list[tuple[Any, ...]] = outer(raw, p)
             return done
 
-        others = tuple(Fetch(s.plan.table, s.plan.partitions, s.plan.bounds) for s in rest)
+        others = tuple(Fetch(s.plan.table, s.plan.partitions, s.plan.bounds, s.plan.picked) for s in rest)
         told = "\n".join([*(f"# {s.alias}\n{s.plan.source}" for s in stages), source])
         plan = Plan(first.plan.table, first.plan.partitions, first.plan.bounds, first.plan.lookups, finish,
-                    in_key_order=False, reverse=first.plan.reverse, source=told, others=others)  # fmt: skip
+                    in_key_order=False, reverse=first.plan.reverse, source=told, others=others,
+                    picked=first.plan.picked)  # fmt: skip
         self.c.base = first.plan.table.origin
         return self.c.query({frozenset(): plan}, columns, tuple(self.validations), limit, fixed)
 

@@ -33,6 +33,8 @@ class Lookup:
 
     table: ServingTable
     keys: Callable[[Iterable[Row], Mapping[str, Any]], set[Row]]
+    of_rows: bool = True
+    """Whether the keys are the fetched rows' own, and nothing that a parameter or the query says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Fetch:
     table: ServingTable
     partitions: Callable[[Mapping[str, Any]], list[Row]]
     bounds: Callable[[Mapping[str, Any]], tuple[Any, bool, Any, bool]]
+    picked: Mapping[str, str] = field(default_factory=dict)
+    """As of a Plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,8 @@ class Plan:
     source: str
     others: tuple[Fetch, ...] = ()
     """Further fetches of a query over several marts; their rows follow ``looked`` in the call of ``finish``."""
+    picked: Mapping[str, str] = field(default_factory=dict)
+    """By column of the partition, the parameter whose value (or one of whose values) it is, just as it was given."""
 
     @property
     def tables(self) -> tuple[ServingTable, ...]:
@@ -89,8 +95,12 @@ class Query:
     tables: tuple[ServingTable, ...] = field(default=())
 
     def plan(self, given: Mapping[str, Any]) -> Plan:
+        return self.plans[self.variant(given)]
+
+    def variant(self, given: Mapping[str, Any]) -> frozenset[str]:
+        """The key of the plan for these values."""
         optional = frozenset().union(*self.plans)
-        return self.plans[frozenset(name for name in optional if given.get(name) is not None)]
+        return frozenset(name for name in optional if given.get(name) is not None)
 
 
 @dataclass(slots=True)
@@ -488,10 +498,15 @@ class Compiler:
             + body.source
         )
         functions = define_all(source)
-        lookups = tuple(Lookup(t, functions[f"keys{i}"]) for i, t in enumerate(body.lookup_tables))
-        plan = Plan(
-            table, functions["partitions"], functions["bounds"], lookups, functions["finish"], in_order, reverse, source
+        lookups = tuple(
+            Lookup(t, functions[f"keys{i}"], _of_rows(pairs.values()))
+            for i, (t, (_, pairs, _)) in enumerate(zip(body.lookup_tables, self.joins.values(), strict=True))
         )
+        picked = {c: str(v.this) for c, v in partition_values.items() if isinstance(v, exp.Placeholder)}
+        plan = Plan(
+            table, functions["partitions"], functions["bounds"], lookups, functions["finish"], in_order, reverse, source,
+            picked=picked,
+        )  # fmt: skip
         return plan, body.columns
 
     def fetch_order(self, table: ServingTable, residual: list[exp.Expr], *, many: bool) -> tuple[bool, bool]:
@@ -631,6 +646,11 @@ def conjuncts(node: exp.Expr | None) -> list[exp.Expr]:
 def _names(sql: str) -> frozenset[str]:
     """Names of the columns of an expression that is known to be one: asked for each part of each table of each query."""
     return frozenset(c.name for c in parse_expression(Text(sql, Place(""))).find_all(exp.Column))
+
+
+def _of_rows(values: Iterable[exp.Expr]) -> bool:
+    """Whether the values that a reference is looked up by come from the fetched rows alone."""
+    return all(_columns(value) and value.find(exp.Placeholder) is None for value in values)
 
 
 def _columns(node: exp.Expr) -> list[exp.Column]:

@@ -5,6 +5,7 @@ from headrace import Routes, column, given, now, parameter, rows
 SECONDS = "%Y%m%d%H%M%S"
 SHOWN = "%Y-%m-%d %H:%M:%S"
 DAY = "%Y-%m-%d"
+MOMENT = "%Y-%m-%dT%H:%M:%S"
 
 MSISDN = parameter(
     "msisdn",
@@ -42,6 +43,7 @@ routes.get(
 )  # fmt: skip
 
 # The APIs of the two systems that this one replaces, for their clients. serve.routes = "nngidi, jermaine_beea" serves them.
+# The second one answered in two ways, by the store that it was pointed at; jermaine_beea_calls is the other way.
 
 nngidi = routes.pack("nngidi", prefix="/nngidi")
 nngidi.get(
@@ -117,6 +119,47 @@ jermaine_beea.get(
     },
 )  # fmt: skip
 jermaine_beea.health(
+    "/health",
+    ready={"status": "healthy", "timestamp": now()},
+    unready={"status": "unhealthy", "timestamp": now()},
+    doc="Whether answers can be given.",
+)
+
+jermaine_beea_calls = routes.pack("jermaine_beea_calls", prefix="/jermaine-beea-calls", error="error")
+jermaine_beea_calls.get(
+    "/api/usage/{msisdn}", "calls_days",
+    doc="A subscriber's calls by day, newest first, without days that have none. Both days are included.",
+    parameters=DAYS, between=("start_date", "end_date"),
+    answer={
+        **ASKED,
+        "data": rows({
+            "date": column("day", time=DAY),
+            "total_calls": column("total_calls"),
+            "voice_calls": column("voice_calls"),
+            "video_calls": column("video_calls"),
+            "total_duration_seconds": column("total_duration_seconds"),
+            "avg_duration_seconds": column("avg_duration_seconds", number=True),
+        }),
+    },
+)  # fmt: skip
+jermaine_beea_calls.get(
+    "/api/usage/{msisdn}/summary", "calls_summary",
+    doc="A subscriber's calls in one row. Both days are included; first_call and last_call are told to the quarter of an hour.",
+    parameters=DAYS, between=("start_date", "end_date"),
+    answer={
+        **ASKED,
+        "summary": {
+            "total_calls": column("total_calls"),
+            "voice_calls": column("voice_calls"),
+            "video_calls": column("video_calls"),
+            "total_duration_seconds": column("total_duration_seconds"),
+            "active_days": column("active_days"),
+            "first_call": column("first_call", time=MOMENT),
+            "last_call": column("last_call", time=MOMENT),
+        },
+    },
+)  # fmt: skip
+jermaine_beea_calls.health(
     "/health",
     ready={"status": "healthy", "timestamp": now()},
     unready={"status": "unhealthy", "timestamp": now()},
