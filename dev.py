@@ -329,7 +329,7 @@ def check(args: list[str]) -> NoReturn:
 def bench(args: list[str]) -> NoReturn:
     python = environment("dev", "bench") if "--peers" in args else environment("dev")
     os.chdir(ROOT)
-    become(python, "-m", "benchmarks", *(arg for arg in args if arg != "--peers"))
+    become(python, "-m", "benchmarks", *args)
 
 
 def simulate(args: list[str]) -> NoReturn:

@@ -56,7 +56,7 @@ def _suite(name: str, work: Path, options: argparse.Namespace) -> Result:
     if name == "stream":
         from benchmarks import stream
 
-        return stream.suite(work, options.rounds)
+        return stream.suite(work, options.rounds, peers=options.peers)
     if name == "live":
         from benchmarks import live
 
@@ -68,6 +68,7 @@ def _suite(name: str, work: Path, options: argparse.Namespace) -> Result:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
+    parser.add_argument("--peers", action="store_true", help="compare with what has to be installed for it, too")
     parser.add_argument("suite", choices=("batch", "scale", "rest", "start", "sftp", "stream", "live", "gen", "all"))
     parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown tables")
     parser.add_argument("--rounds", type=int, default=3, help="how often each program runs, in turns (default 3)")

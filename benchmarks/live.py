@@ -48,8 +48,8 @@ def suite(work: Path) -> Result:
             topic = f"calls.backlog.{time.time_ns()}"
             folder = stream.project(work / "live", broker.address, topic)
             run("benchmarks.stream", "publish", folder)
-            for _ in range(messages // stream.MESSAGES):
-                stream.produce(broker.address, topic, 1_000)
+            for first in range(0, messages, stream.MESSAGES):
+                stream.produce(broker.address, topic, 1_000, first)
             ran = run("benchmarks.stream", "backlog", folder)
             result.runs[f"catching up with {messages:,} messages"] = [ran]
             if ran.report["events"] != messages:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+import venv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,6 +163,16 @@ def run_command(command: Sequence[str], *, environment: Mapping[str, str] | None
     )
     last = output.decode().strip().splitlines()[-1:]
     return Ran(seconds, peak.cpu, peak.rss_mb, json.loads(last[0]) if last and last[0].startswith("{") else {})
+
+
+def environment(folder: Path, *packages: str) -> str:
+    """The Python of an environment that has these packages, for a peer that cannot share Headrace's."""
+    python = folder / "bin/python"
+    if not (folder / "complete").exists():
+        venv.create(folder, clear=True, with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+        (folder / "complete").touch()
+    return str(python)
 
 
 class Peak:

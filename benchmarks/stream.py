@@ -14,12 +14,14 @@ from pathlib import Path
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from benchmarks.measure import Figure, Result, run
+from benchmarks.measure import ROOT, Figure, Result, environment, run, run_command
 from tools import services
 
 MESSAGES = 1_000_000
 LOOPED = 40_000
 """Messages that the loop is given: its rate does not depend on how many there are."""
+QUIX = 200_000
+"""And Quix Streams, likewise."""
 PARTITIONS = 4
 DECLARATIONS = """
 from headrace import Project, jsonl
@@ -39,9 +41,10 @@ FILES = {
 }
 
 
-def suite(work: Path, rounds: int) -> Result:
+def suite(work: Path, rounds: int, *, peers: bool) -> Result:
     result = Result("stream")
     names = ("headrace stream", "without a store", "a loop, row by row")
+    quix = environment(work / "quix", "quixstreams==3.28.1") if peers else None
     goals = {1_000: 6, 50_000: 3}
     with services.kafka(heap="384m") as broker:
         for subscribers, faster in goals.items():
@@ -58,12 +61,22 @@ def suite(work: Path, rounds: int) -> Result:
                     result.runs[f"{name}, {subscribers:,} subscribers"].append(ran)
                     rates[name].append(ran.report["records"] / ran.report["seconds"])
                 check(result, subscribers)
+                if quix is not None:
+                    command = [quix, str(ROOT / "benchmarks/peers/quix_stream.py"), broker.address, topic, str(QUIX)]
+                    ran = run_command(command)
+                    result.runs.setdefault(f"Quix Streams, {subscribers:,} subscribers", []).append(ran)
+                    rates.setdefault("quix", []).append(ran.report["records"] / ran.report["seconds"])
             ours, bare, loop = (statistics.median(rates[name]) for name in names)
             told = f"{ours / 1000:,.0f} k/s against {{:,.0f}} k/s"
             result.figures += [
                 Figure(f"{subscribers:,} subscribers: Headrace / a loop that commits each message", ours / loop, at_least=faster, detail=told.format(loop / 1000)),
                 Figure(f"{subscribers:,} subscribers: Headrace / the same without a store", ours / bare, at_least=0.6, detail=told.format(bare / 1000)),
             ]  # fmt: skip
+            if quix is not None:
+                theirs = statistics.median(rates["quix"])
+                result.figures.append(
+                    Figure(f"{subscribers:,} subscribers: Headrace / Quix Streams, a count by key and day", ours / theirs, at_least=8, detail=told.format(theirs / 1000))
+                )  # fmt: skip
     result.notes.append(
         f"{MESSAGES:,} messages of about 165 bytes in {PARTITIONS} partitions; rules, ids and a horizon of a million on; the loop has {LOOPED:,} of them and neither"
     )
@@ -81,7 +94,8 @@ def project(folder: Path, brokers: str, topic: str) -> Path:
     return folder
 
 
-def produce(brokers: str, topic: str, subscribers: int) -> None:
+def produce(brokers: str, topic: str, subscribers: int, first: int = 0) -> None:
+    """A million calls with ids from ``first`` on."""
     rnd = random.Random(subscribers)
     producer = Producer(
         {"bootstrap.servers": brokers, "linger.ms": 50, "partitioner": "murmur2_random", "queue.buffering.max.messages": 500_000}
@@ -90,7 +104,7 @@ def produce(brokers: str, topic: str, subscribers: int) -> None:
         msisdn = f"27{rnd.randrange(subscribers):09d}"
         kind = ("video", "audio", "image", "text", "app")[i % 5]
         message = (
-            f'{{"call_id":{i},"msisdn":"{msisdn}","started_at":"2024-01-{1 + i * 28 // MESSAGES:02d}T10:{i % 60:02d}:00Z",'
+            f'{{"call_id":{first + i},"msisdn":"{msisdn}","started_at":"2024-01-{1 + i * 28 // MESSAGES:02d}T10:{i % 60:02d}:00Z",'
             f'"kind":"{kind}","tower":{i % 2000},"up":{100_000 + i % 900_000},"down":{100_000 + i * 7 % 900_000},'
             f'"url":"https://example.org/{i % 977:06d}"}}'
         )
