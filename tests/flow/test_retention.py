@@ -252,19 +252,16 @@ def tell(folder: Path, seed: int, events: int = 16) -> None:
             today += rnd.choice([0, 1, 2, 5])
             late = [today - rnd.choice([0, 0, 1, 3, 10, 20]) for _ in range(rnd.randint(1, 5))]
             world.sell(*((day, rnd.choice(SHOPS), rnd.randint(1, 9)) for day in late))
-        happens = rnd.choices(
-            [
-                world.run,
-                lambda: world.run(take_over=True),
-                lambda: world.run(rnd.randint(0, 14), take_over=True),
-                world.stream,
-                lambda: world.stream(rnd.randint(1, 9)),
-                world.roll_back,
-                lambda: world.declare(rnd.choice([3, 8, 15, None])),
-            ],
-            [5, 2, 2, 3, 1, 2, 2],
-        )[0]
-        happens()
+        steps: list[Callable[[], object]] = [
+            world.run,
+            lambda: world.run(take_over=True),
+            lambda: world.run(rnd.randint(0, 14), take_over=True),
+            world.stream,
+            lambda: world.stream(rnd.randint(1, 9)),
+            world.roll_back,
+            lambda: world.declare(rnd.choice([3, 8, 15, None])),
+        ]
+        rnd.choices(steps, [5, 2, 2, 3, 1, 2, 2])[0]()
         world.judge()
     world.run(take_over=True)
     world.stream()

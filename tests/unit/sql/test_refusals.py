@@ -202,16 +202,16 @@ def test_a_retention_is_refused_with_its_place_and_what_to_write(
     tmp_path: Path, mart: str, keep: str, what: str, help: str
 ) -> None:
     declared = DECLARATIONS.replace('"sold_at",', '"sold_at", lateness="1 day",') + (
-        'project.source("visits", csv("v_*.csv"), id="id", event_time="at", columns="id BIGINT, at TIMESTAMP NOT NULL")\n'
+        'project.source("visits", csv("v_*.csv"), id="id", event_time="came", columns="id BIGINT, came TIMESTAMP NOT NULL")\n'
     )
     marts = {
         "good": GOOD,
         "shops_of": "SELECT shop, count(*) AS n FROM sales GROUP BY ALL",
         "texts": "SELECT CAST(CAST(sold_at AS DATE) AS VARCHAR) AS day, count(*) AS n FROM sales GROUP BY ALL",
-        "late": "SELECT CAST(at AS DATE) AS day, count(*) AS n FROM visits GROUP BY ALL",
+        "late": "SELECT CAST(came AS DATE) AS day, count(*) AS n FROM visits GROUP BY ALL",
     }
     files = {f"marts/{mart}.sql": marts[mart]}
-    assert ProjectFolder(tmp_path / "good", declared, files).app.project
+    assert not ProjectFolder(tmp_path / "good", declared, files).app.project.retention
     (error,) = _errors(ProjectFolder(tmp_path / "bad", f"{declared}project.keep({keep})\n", files))
     assert error.code == "HR0108"
     assert what in error.what
