@@ -203,6 +203,13 @@ _code(
     "Its query, one of its parameters or columns does not exist, or its path is another one's.",
     "The help shows the nearest name, or what is allowed here.",
 )
+_code(
+    "HR0108",
+    "A retention that nothing can tell",
+    "`project.keep(mart, span)` names no mart, or one without a window of event time in its grain, or one that counts a source "
+    "without a lateness, and so has no watermark to count from; or the span cannot be read.",
+    "The help says what is missing. Without keep() a mart's windows are kept for good.",
+)
 # Codes from HR0200 on are about SQL.
 _code(
     "HR0201",

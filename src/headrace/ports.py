@@ -309,6 +309,11 @@ class Store(Protocol):
         """Removes an epoch's speed rows whose range starts below the offset of their lane (None: all of the epoch's)."""
         ...
 
+    def clear_below(self, table: ServingTable, column: str, start: Any, generation: int) -> None:
+        """Removes the batch rows whose key has a lower value than ``start`` in a column, written by this generation or an
+        earlier one. Repeated, or done late, it removes nothing that a higher generation wrote."""
+        ...
+
     def hold(self) -> None:
         """Until ``release``, this thread's reads may all see the store as it is at the first of them, where that costs less."""
         ...

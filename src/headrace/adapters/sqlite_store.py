@@ -179,6 +179,24 @@ class SQLiteStore:
                 sql = f'DELETE FROM "{table.name}{SPEED}" WHERE _epoch = ? AND _lane = ? AND _start < ?'
                 connection.execute(sql, (epoch, lane, start))
 
+    def clear_below(self, table: ServingTable, column: str, start: Any, generation: int) -> None:
+        # Row by row: one statement would keep other writers waiting while it reads the whole table.
+        names = [*(c.name for c in table.key), "_slot"]
+        old = f'"{column}" < ? AND _gen <= ?'
+        same = " AND ".join(f'"{name}" = ?' for name in names)
+        sql = f'DELETE FROM "{table.name}" WHERE {same} AND _gen <= ?'
+        after: Row = ()
+        while True:
+            beyond = f" AND ({_quoted(names)}) > ({', '.join('?' * len(names))})" if after else ""
+            found = self._read(
+                f'SELECT {_quoted(names)} FROM "{table.name}" WHERE {old}{beyond} ORDER BY {_quoted(names)} LIMIT ?',
+                (start, generation, *after, BATCH),
+            )
+            if not found:
+                return
+            self._many(sql, [(*key, generation) for key in found])
+            after = tuple(found[-1])
+
     def _number(self, lane: str) -> int:
         if lane not in self._lanes:
             with self._writing() as connection:

@@ -222,6 +222,9 @@ def status(ctx: click.Context, as_json: bool) -> None:
         )
         mended = f", {last['repaired']:,} mended by generation {last['mended_by']}" if last["mended_by"] else ""
         click.echo(f"\nreconciled  {last['at']}: {said}{mended}")
+    for floor in found["floors"]:
+        since = f"windows from {floor['start']} on" if floor["start"] else "all windows so far"
+        click.echo(f"kept        {floor['mart']}: {since} ({floor['kept']})")
     for gap in found["gaps"]:
         click.echo(f"missing  offsets {gap['first']} to {gap['next']} of {gap['lane']}")
     for record in found["isolated"]:

@@ -41,6 +41,12 @@ def check(ctx: click.Context, as_json: bool) -> int:
         ["query", "table", "partition", "clustering", "fetch"],
         [[t["query"], t["table"], t["partition"], t["clustering"], t["fetch"]] for t in found["tables"]],
     )
+    if found["retention"]:
+        click.echo()
+        print_table(
+            ["mart", "window", "kept", "counts all windows, as its key has none"],
+            [[r["mart"], r["window"], r["kept"], ", ".join(r["not_limited"])] for r in found["retention"]],
+        )
     if found["routes"]:
         click.echo()
         print_table(

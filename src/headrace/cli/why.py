@@ -24,6 +24,8 @@ def show(found: Mapping[str, Any]) -> None:
     for lane, upto in found["streamed"].items():
         first = found["cut"].get(lane, 0)
         click.echo(f"streamed   {lane}: records {first:,} to {upto:,} of the lane, which no run has published yet")
+    if found["kept_from"]:
+        click.echo("kept       windows from {column} = {start} on; older ones are not".format(**found["kept_from"]))
     click.echo(f"table      {found['table']}, rolled up from {found['reads']}:\n")
     click.echo("\n".join("    " + line for line in found["definition"].strip().splitlines()))
     click.echo(f"\nparts: {found['parts_in_all']} stored rows behind the answer")

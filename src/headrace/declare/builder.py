@@ -1,4 +1,4 @@
-"""What ``project.py`` is written with: sources, references, rules, flags, pins and pages."""
+"""What ``project.py`` is written with: sources, references, rules, flags, pins, retention and pages."""
 
 from __future__ import annotations
 
@@ -103,6 +103,8 @@ class Project:
         self.sources: list[SourceBuilder] = []
         self.pages: list[Page] = []
         self.pins: list[str] = []
+        self.keeps: dict[str, tuple[int, Place]] = {}
+        """By mart, seconds and where that is declared."""
         self.errors: list[DeclarationError] = []
         if not IDENTIFIER.match(name):
             self.wrong("HR0103", f"'{name}' is not a project name", _here(), "lower-case letters, digits and _")
@@ -168,6 +170,17 @@ class Project:
         """Uses a batch-only mart as a fixed yardstick: what reads it becomes streamable, and is exact for the pinned
         version until ``headrace run --refit``."""
         self.pins.append(name)
+
+    def keep(self, mart: str, span: str) -> None:
+        """Limits how long the serving tables of a mart keep its windows, as ``"90 days"``: counted from the watermark, so
+        that it is the events that end a window, and not the clock. Without it they keep all; gold does in any case."""
+        place, seconds = _here(), _duration(span)
+        if not seconds:
+            what = f"keep('{mart}') has the span {span!r}"
+            self.wrong("HR0108", what, place, "a number and a unit, as 90 days, 12 hours")
+        if mart in self.keeps:
+            self.wrong("HR0108", f"'{mart}' is kept twice", place)
+        self.keeps[mart] = seconds or 1, place
 
     def page(self, title: str, *tiles: Tile, refresh: str = "", **filters: str) -> None:
         """Adds a page of tiles. ``filters`` are the first values of parameters that its queries share; with ``refresh``

@@ -17,6 +17,7 @@ from headrace.errors import DeclarationError, HeadraceError, ParameterError, Pla
 from headrace.model.mart import Dataset, Mart
 from headrace.model.page import FIGURES, Page
 from headrace.model.project import LoadedProject
+from headrace.model.retention import Retention
 from headrace.model.route import Route, RouteParameter, fields
 from headrace.model.serving import Parameter
 from headrace.model.source import Source
@@ -29,6 +30,7 @@ from headrace.sql.mart import ORIGIN, MartErrors, Relation, compile_mart
 from headrace.sql.parameters import value_of
 from headrace.sql.query import Query
 from headrace.sql.silver import compile_dataset, tables_of
+from headrace.sql.windows import Declared, window_of
 
 VERDICTS = "verdicts"
 
@@ -85,6 +87,22 @@ class _Loader:
                 self.errors.append(
                     DeclarationError("HR0103", f"pin('{pin}') names no mart", help=nearest(pin, self.marts))
                 )
+        # An own error of a mart's file says more than that what it keeps cannot be told.
+        written = {file.stem for file in (self.folder / "marts").glob("*.sql")} - set(self.marts)
+        loaded = LoadedProject(
+            project.name,
+            self.folder,
+            sources,
+            self.datasets,
+            self.marts,
+            self.queries,
+            tuple(project.pages),
+            tuple(project.pins),
+            routes,
+        )
+        retention = {
+            name: self.check_keep(loaded, name, *given) for name, given in project.keeps.items() if name not in written
+        }
         # What reads a table that has errors of its own is not wrong for that.
         broken = (
             {f.stem for kind in ("silver", "marts") for f in (self.folder / kind).glob("*.sql")}
@@ -107,17 +125,7 @@ class _Loader:
                     ),
                 )
             )
-        return LoadedProject(
-            project.name,
-            self.folder,
-            sources,
-            self.datasets,
-            self.marts,
-            self.queries,
-            tuple(project.pages),
-            tuple(project.pins),
-            routes,
-        )
+        return replace(loaded, retention={name: keep for name, keep in retention.items() if keep is not None})
 
     def run_declarations(self) -> Project:
         file = self.folder / "project.py"
@@ -353,6 +361,31 @@ class _Loader:
             return next(filter(None, map(self.counted_reference, self.datasets[name].rows_from)), "")
         name = name.removesuffix("_judged")
         return name if name in self.relations and self.relations[name].kind == "reference" else ""
+
+    def check_keep(self, project: LoadedProject, name: str, span: int, place: Place) -> Retention | None:
+        """What is kept of a mart; None, and an error, where nothing tells which of its windows are old."""
+
+        def wrong(what: str, help: str) -> None:
+            self.errors.append(self.relative(DeclarationError("HR0108", what, place=place, help=help)))
+
+        mart = project.marts.get(name)
+        if mart is None:
+            wrong(f"keep('{name}') names no mart", nearest(name, project.marts))
+            return None
+        window = window_of(mart, Declared(project.sources, project.datasets, project.marts))
+        column = mart.grain_column(window.column) if window is not None else None
+        if window is None or column is None or not (column.type.name == "DATE" or column.type.is_instant):
+            grain = ", ".join(c.name for c in mart.grain) or "nothing"
+            what = f"'{name}' has no window in its grain ({grain})"
+            wrong(what, "a grain column that is the date of the event time, or date_trunc of it; or without keep()")
+            return None
+        for fact in sorted(project.facts_of(name)):
+            if project.sources[fact].lateness is None:
+                what = (
+                    f"'{name}' counts {fact}, which declares no lateness, so that nothing tells which windows are old"
+                )
+                wrong(what, f'{fact}: lateness="1 hour", or by how much its records come late')
+        return Retention(window.column, window.unit, span)
 
     # Queries and pages
 

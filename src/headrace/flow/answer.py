@@ -20,6 +20,7 @@ from headrace.model.types import Column, Type
 from headrace.ports import Store
 from headrace.seam import generation as generations
 from headrace.seam import pointer as pointers
+from headrace.seam.floor import floor_of
 from headrace.seam.generation import Generation, moment_order
 from headrace.seam.pointer import Pointer
 from headrace.seam.reader import live
@@ -78,6 +79,26 @@ class View:
 
     def live(self, table: ServingTable, rows: Sequence[Row]) -> list[Row]:
         return live(rows, len(table.key), self.pointer.generation, self.pointer.abandoned)
+
+    def above(self, table: ServingTable, partition: Row, bounds: Bounds) -> Bounds | None:
+        """Bounds without the windows that are not kept, as far as bounds can say it; None where none is left."""
+        floor = floor_of(self.generation.floors, table)
+        if floor is None:
+            return bounds
+        place, (low, _, high, high_in) = floor.place(table), bounds
+        if place < len(table.partition):
+            return bounds if partition[place] >= floor.start else None
+        if place > len(table.partition) or (low is not None and low >= floor.start):
+            return bounds
+        return (floor.start, True, high, high_in) if high is None or high >= floor.start else None
+
+    def kept(self, table: ServingTable, rows: list[Row]) -> list[Row]:
+        """Rows without those of windows that are not kept: where the window is further back in the key, bounds have them."""
+        floor = floor_of(self.generation.floors, table)
+        place = floor.place(table) if floor is not None else 0
+        if floor is None or place <= len(table.partition):
+            return rows
+        return [row for row in rows if row[place] >= floor.start]
 
     def meet(self, speed: Sequence[Row]) -> None:
         """Notes ranges that are met for the first time. A range begins when all rows of the one before it were
@@ -279,8 +300,11 @@ class Reader:
 
     def rows(self, table: ServingTable, partition: Row, bounds: Bounds, view: View, *, reverse: bool = False) -> list[Row]:  # fmt: skip
         """What the batch counted of one partition, and what the stream counted since (Reader, 2)."""
-        rows = view.live(table, self.store.fetch(table, partition, bounds, reverse=reverse))
-        return view.added(table, rows, self._speed(table, partition, bounds, view), reverse=reverse)
+        above = view.above(table, partition, bounds)
+        if above is None:
+            return []
+        rows = view.live(table, self.store.fetch(table, partition, above, reverse=reverse))
+        return view.kept(table, view.added(table, rows, self._speed(table, partition, above, view), reverse=reverse))
 
     def _speed(self, table: ServingTable, partition: Row, bounds: Bounds, view: View) -> Sequence[Row]:
         if not view.streamed or not table.of_mart:
@@ -292,12 +316,15 @@ class Reader:
     def _page(self, plan: Plan, partition: Row, bounds: Bounds, view: View, limit: int, after: Row | None) -> tuple[list[Row], bool]:  # fmt: skip
         """Up to ``limit`` rows after a key, and whether there are more; a key may have two slots, or be emptied."""
         rows: list[Row] = []
+        above = view.above(plan.table, partition, bounds)
+        if above is None:
+            return rows, False
         size = self._spread.get(plan.table.name, 1) * (limit + 1) + 1
         start, end = len(plan.table.partition), len(plan.table.key)
-        speed = self._speed(plan.table, partition, bounds, view)
+        speed = self._speed(plan.table, partition, above, view)
         while True:
             fetched = list(
-                self.store.fetch(plan.table, partition, bounds, reverse=plan.reverse, after=after, limit=size)
+                self.store.fetch(plan.table, partition, above, reverse=plan.reverse, after=after, limit=size)
             )
             last = len(fetched) < size
             if not last:
@@ -309,7 +336,8 @@ class Reader:
                     del fetched[whole:]
             upto = None if last else fetched[-1][start:end]
             between = [row for row in speed if _is_between(row[start:end], after, upto, plan.reverse)]
-            rows += view.added(plan.table, view.live(plan.table, fetched), between, reverse=plan.reverse)
+            added = view.added(plan.table, view.live(plan.table, fetched), between, reverse=plan.reverse)
+            rows += view.kept(plan.table, added)
             if len(rows) > limit:
                 return rows[:limit], True
             if last or not fetched:

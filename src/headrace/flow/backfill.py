@@ -8,7 +8,7 @@ from headrace.errors import DeclarationError, NotFoundError, nearest
 from headrace.flow.mending import Mending, Window
 from headrace.flow.recompute import feeding, resting_on
 from headrace.model.project import LoadedProject
-from headrace.sql.windows import Declared, window_of
+from headrace.sql.windows import Declared, TimeWindow, window_of
 
 
 def backfilling(project: LoadedProject, name: str, first: dt.date, last: dt.date) -> Mending:
@@ -28,19 +28,12 @@ def backfilling(project: LoadedProject, name: str, first: dt.date, last: dt.date
         grain = ", ".join(c.name for c in mart.grain) or "nothing"
         what = f"'{name}' has no time column in its grain ({grain}), and so no windows"
         raise DeclarationError("HR0414", what, help="headrace reconcile " + name)
-    column, unit = (window.column, window.unit) if window is not None else (moments[0], "DAY")
+    window = window or TimeWindow(moments[0], "DAY")
+    begin = window.begin(dt.datetime.combine(first, dt.time.min)).date()
     others = resting_on(project, {name}) - {name}
     sources, _ = feeding(project, [name])
     return Mending(
         marts=frozenset(others),
         sources=frozenset(sources),
-        window=Window(name, column, _begin(first, unit).isoformat(), last.isoformat()),
+        window=Window(name, window.column, begin.isoformat(), last.isoformat()),
     )
-
-
-def _begin(day: dt.date, unit: str) -> dt.date:
-    """The first day of the window that a day is in."""
-    if unit == "WEEK":
-        return day - dt.timedelta(days=min(day.weekday(), day.toordinal() - 1))
-    month = {"MONTH": day.month, "QUARTER": (day.month - 1) // 3 * 3 + 1, "YEAR": 1}.get(unit)
-    return day if month is None else day.replace(month=month, day=1)

@@ -6,6 +6,7 @@ from typing import Any
 
 from headrace.errors import NotFoundError, nearest
 from headrace.model.project import LoadedProject
+from headrace.model.retention import spelled
 from headrace.sql.query import MOST
 
 
@@ -43,7 +44,23 @@ def report(project: LoadedProject) -> dict[str, Any]:
     routes = [{"path": r.path, "query": r.query or None, "pack": r.pack or None} for r in project.routes]
     if routes:
         counts["routes"] = len(routes)
-    return {"marts": marts, "tables": tables, "routes": routes, "counts": counts}
+    retention = [
+        {
+            "mart": name,
+            "window": keep.column,
+            "kept": spelled(keep.span),
+            "not_limited": sorted(
+                {
+                    f"{query.name} ({table.name})"
+                    for query in project.queries.values()
+                    for table in query.tables
+                    if table.origin == name and keep.column not in [c.name for c in table.key]
+                }
+            ),
+        }
+        for name, keep in project.retention.items()
+    ]
+    return {"marts": marts, "tables": tables, "retention": retention, "routes": routes, "counts": counts}
 
 
 class _Anything(dict[str, Any]):

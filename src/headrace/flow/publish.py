@@ -9,12 +9,13 @@ from headrace.errors import OutsideError
 from headrace.flow.aggregate import Aggregated
 from headrace.flow.relations import Relations
 from headrace.flow.writing import Writer
+from headrace.model.retention import Floor
 from headrace.model.run import Step
 from headrace.model.serving import ServingTable
 from headrace.ports import Engine, Lake, Observer, Snapshot, Store, next_version
 from headrace.seam.generation import TableState
 from headrace.sql.drift import mending_sql
-from headrace.sql.gold import changes_sql, first_sql, live_sql, rollup_sql, state_columns, stored
+from headrace.sql.gold import changes_sql, first_sql, kept_sql, live_sql, rollup_sql, state_columns, stored, unknown_sql
 from headrace.sql.mart import RECORDS
 
 PIECES = 8
@@ -34,10 +35,13 @@ def publish(
     marts: Mapping[str, Aggregated],
     known: Mapping[str, str],
     drift: str | None = None,
+    floor: Floor | None = None,
+    unknown: Floor | None = None,
 ) -> tuple[Step, TableState]:
     """Finds one serving table's changed rows, and has them written. ``before`` is its state in the generation that
     answers (None: that has no such table, so that nobody reads it); ``drift`` names keys that are written whatever that
-    says."""
+    says. Windows below ``floor`` are neither written nor compared; of those below ``unknown``, which were not kept so far,
+    all are written."""
     started = time.monotonic()
     step = Step("publish", table.name)
     if table.of_mart:
@@ -57,11 +61,12 @@ def publish(
         # Which slots are being read is known from there only.
         lost = f"{folder} is gone from the lake, and the store's answers rest on it"
         raise OutsideError("HR0407", lost, help="restore the lake, or remove lake and store together")
-    if before is not None and change == "nothing" and before.definition == definition and drift is None:
+    again = drift is not None or unknown is not None
+    if before is not None and change == "nothing" and before.definition == definition and not again:
         return step, before
     observer.begin("publish", table.name)
     store.create(table)
-    added = before is not None and change == "added" and before.definition == definition and drift is None
+    added = before is not None and change == "added" and before.definition == definition and not again
     parts = f"{table.origin}__parts" if table.of_mart else table.origin
     fresh = rollup_sql(table, f'"{parts}"')
     if added:
@@ -76,13 +81,16 @@ def publish(
             else f'SELECT * FROM "{parts}"'
         )
         fresh = rollup_sql(table, f"({some})")
+    fresh = kept_sql(fresh, floor)
     files = base.files if base is not None else ()
     path = lake.new_file(folder)
     if newest is None:
         rows = engine.write(first_sql(fresh, generation), path)
     else:
         engine.keep("_fresh", fresh)
-        engine.define("_live", _live(table, engine, newest, base, touched=added))
+        live = _live(table, engine, newest, base, touched=added)
+        # Without a base every key goes, whatever its window: else one could come back later that nobody knows of any more.
+        engine.define("_live", live if base is None else kept_sql(unknown_sql(live, unknown), floor))
         rows = engine.write(
             changes_sql(table, "_fresh", "_live", generation, whole=not added or bool(table.where))
             if drift is None

@@ -21,7 +21,7 @@ from headrace.flow.lanes import ends, lanes_of
 from headrace.flow.lanes import streamed as stream_lanes
 from headrace.flow.mending import Mending
 from headrace.flow.recompute import Recomputed, feeding, judged, resting_on
-from headrace.flow.relations import Relations, fact_sources
+from headrace.flow.relations import Relations
 from headrace.flow.stream import code_of, streamable, streamed_sources, tables_of
 from headrace.model.project import LoadedProject
 from headrace.model.serving import ServingTable
@@ -29,11 +29,12 @@ from headrace.model.source import Source
 from headrace.ports import Engine, Lake, Observer, Store
 from headrace.seam import epoch as epochs
 from headrace.seam.epoch import Epoch
+from headrace.seam.floor import floor_of
 from headrace.seam.generation import Generation
 from headrace.seam.pointer import Pointer
 from headrace.seam.ranges import start_of
 from headrace.sql.drift import RANGE, drift_sql, stored_columns
-from headrace.sql.gold import merged_sql, rollup_sql, stored_type
+from headrace.sql.gold import kept_sql, merged_sql, rollup_sql, stored_type
 from headrace.sql.judge import silver_columns
 
 Row = tuple[Any, ...]
@@ -140,7 +141,7 @@ class Reconcile:
         drift = Drift(table.name, table.origin, speed=False)
         self.observer.begin("compare", table.name)
         rows = rollup_sql(table, f'"{table.origin}__parts"' if table.of_mart else table.origin)
-        self.engine.keep("_wanted", rows)
+        self.engine.keep("_wanted", kept_sql(rows, floor_of(view.generation.floors, table)))
         if sample is not None:
             key = ", ".join(c.name for c in table.key)
             order = f" ORDER BY hash({key}, {view.generation.number})" if key else ""
@@ -149,6 +150,7 @@ class Reconcile:
         else:
             stored = self.walked(table, view)
         self.collect("_stored", [*stored_columns(table), ("_slot", "BIGINT")], stored)
+        self._without_past(table, view.generation)
         self.measure(drift, table, [c.name for c in table.key], kept(table))
         return drift
 
@@ -250,7 +252,7 @@ class Reconcile:
         for table in chosen:
             columns = [*stored_columns(table), *RANGE]
             self.engine.keep(kept_rows[table.name], f"SELECT * FROM {self.engine.scan([], columns)}")
-        for source_name in sorted({source for mart in marts for source in fact_sources(self.project, mart)}):
+        for source_name in sorted({source for mart in marts for source in self.project.facts_of(mart)}):
             source = self.project.sources[source_name]
             own = {lane: span for lane, span in ranges.items() if lane in lanes_of(source, self.lake, self.engine)}
             self.count_ranges(source, own, epoch, generation, chosen, kept_rows, stack)
@@ -261,6 +263,7 @@ class Reconcile:
             self.engine.keep("_wanted", f"SELECT * FROM {kept_rows[table.name]}")
             columns = [*stored_columns(table), *RANGE, ("_slot", "BIGINT")]
             self.collect("_stored", columns, self.speed_rows(table, epoch, generation, ranges))
+            self._without_past(table, generation)
             self._without_moving(table, epoch, ranges)
             self.measure(drift, table, [*(c.name for c in table.key), "_lane", "_start"], "_speed_drift")
         return list(drifts.values())
@@ -275,6 +278,13 @@ class Reconcile:
                 for row in rows
                 if row[-2] >= generation.cut.get(row[-3], 0)
             ]
+
+    def _without_past(self, table: ServingTable, generation: Generation) -> None:
+        """Leaves out the rows of windows that are not kept: nobody reads them."""
+        floor = floor_of(generation.floors, table)
+        if floor is not None:
+            for name in ("_stored", "_wanted"):
+                self.engine.keep(name, kept_sql(f"SELECT * FROM {name}", floor))
 
     def _without_moving(self, table: ServingTable, epoch: Epoch, ranges: Mapping[str, tuple[int, int]]) -> None:
         """Leaves out the rows of ranges that the stream has gone on with since, or that bronze does not have yet."""
@@ -310,7 +320,7 @@ class Reconcile:
             snapshot = self.lake.snapshot(f"silver/{name}", version)
             files[name] = snapshot.files if snapshot is not None else ()
         references = {name: 1 << 62 for name, other in self.project.sources.items() if other.role == "reference"}
-        marts = [mart for mart in streamable(self.project) if source.name in fact_sources(self.project, mart.name)]
+        marts = [mart for mart in streamable(self.project) if source.name in self.project.facts_of(mart.name)]
         needed = feeding(self.project, [table.origin for table in tables])[1]
         for lane, (first, end) in open_ranges.items():
             start = first

@@ -191,7 +191,7 @@ class Relations:
 
     def lanes(self, name: str) -> dict[str, int]:
         """The fact lanes that a relation counts, with their ends."""
-        facts = fact_sources(self.project, name)
+        facts = self.project.facts_of(name)
         return {lane: end for lane, end in self.end.items() if source_of(lane) in facts}
 
     def counts_reference(self, name: str) -> bool:
@@ -202,17 +202,6 @@ class Relations:
             return any(self.counts_reference(i) for i in read.rows_from)
         source = project.sources.get(name) or project.sources.get(name.removesuffix(JUDGED))
         return source is not None and source.role == "reference"
-
-
-def fact_sources(project: LoadedProject, name: str) -> set[str]:
-    """The facts whose records a relation counts. A pinned mart that is read stays as it was fitted, whatever comes."""
-    if name in project.datasets or name in project.marts:
-        read = project.datasets.get(name) or project.marts[name]
-        return {fact for i in read.inputs if i not in project.pins for fact in fact_sources(project, i)}
-    names = (
-        list(project.sources) if name == VERDICTS else [name if name in project.sources else name.removesuffix(JUDGED)]
-    )
-    return {n for n in names if project.sources[n].role == "fact"}
 
 
 def _hash(text: str) -> str:

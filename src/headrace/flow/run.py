@@ -19,12 +19,14 @@ from headrace.flow.mending import NOTHING, Mending
 from headrace.flow.publish import publish
 from headrace.flow.refine import CONTRACT, refine, voids_of
 from headrace.flow.relations import Relations
+from headrace.flow.retention import floors_of
 from headrace.flow.status import record
 from headrace.flow.stream import Worker, code_of, streamed_sources
 from headrace.flow.worker import Steps
 from headrace.flow.writing import AtOnce, Writer
 from headrace.model.mart import Mart
 from headrace.model.project import LoadedProject
+from headrace.model.retention import Floors
 from headrace.model.run import Run, Step
 from headrace.model.serving import ServingTable
 from headrace.model.source import Source, source_of
@@ -33,7 +35,8 @@ from headrace.seam import epoch as epochs
 from headrace.seam import generation as generations
 from headrace.seam import pointer as pointers
 from headrace.seam.epoch import Epoch
-from headrace.seam.generation import Generation, MartState, TableState, instant, moment_order
+from headrace.seam.floor import floor_of, least, uncovered
+from headrace.seam.generation import EMPTY, Generation, MartState, TableState, instant, moment_order
 from headrace.seam.pointer import Pointer
 from headrace.seam.ranges import aligned_cut
 from headrace.sql.judge import literal
@@ -229,16 +232,21 @@ class Batch:
         """Computes and writes the generation that the pointer calls next, then moves the pointer to it. ``references``
         are the versions of their silver that the relations read."""
         number = pointer.highest
+        now = dt.datetime.now(dt.UTC)
         writer = self.writer()
         try:
-            marts, states = self.fill(run, number, current, relations, tables, writer, full=full, refit=refit)
-            as_of, late = self.as_of(relations, current), self.late(relations, current)
+            relations.define()
+            as_of = self.as_of(relations, current)
+            newest = {lane: as_of.get(lane, "") for lane in relations.end}
+            floors = floors_of(self.project, current.floors, newest, now.replace(tzinfo=None))
+            marts, states = self.fill(run, number, current, relations, tables, writer, floors, full=full, refit=refit)
+            late = self.late(relations, current)
             writer.settle()
         finally:
             writer.close()
         epoch = self.open_epoch(number, relations, references) if pointer.opens else current.epoch
         pins = {name: self.project.marts[name].hash for name in self.project.pins}
-        now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        published_at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         generation = Generation(
             number,
             dict(relations.end),
@@ -247,16 +255,19 @@ class Batch:
             as_of,
             dict(relations.contracts),
             pins,
-            now,
+            published_at,
             epoch,
             late,
+            floors,
         )
         self.store.set_control(generations.control_name(number), generation.text())
         if pointer.opens:
             self.catch_up(pointer, current, generation, take_over=take_over)
+        before = pointer.predecessor
         pointer = change_pointer(self.store, lambda p: pointers.publish(p, number))
         run.generation = number
         self.sweep(pointer, current, tables)
+        self.forget_windows(generation, current, before, tables)
 
     def fill(
         self,
@@ -266,6 +277,7 @@ class Batch:
         relations: Relations,
         tables: list[ServingTable],
         writer: Writer,
+        floors: Floors,
         *,
         full: bool,
         refit: bool,
@@ -302,10 +314,10 @@ class Batch:
         self.wrote = True
         states: dict[str, TableState] = {}
         for table in tables:
-            before = current.tables.get(table.name)
+            before, floor = current.tables.get(table.name), floor_of(floors, table)
             step, states[table.name] = publish(
                 table, number, relations, self.lake, self.engine, self.store, self.observer, writer, before, marts, known,
-                self.mending.tables.get(table.name),
+                self.mending.tables.get(table.name), floor, uncovered(floor_of(current.floors, table), floor),
             )  # fmt: skip
             _note(run, step)
         return {name: mart.state for name, mart in marts.items()}, states
@@ -359,6 +371,22 @@ class Batch:
             # Somebody may have registered meanwhile: then the next run says it.
             self.store.compare_and_set(POINTER, pointer.text(), pointers.forget(pointer, past).text())
 
+    def forget_windows(
+        self, generation: Generation, predecessor: Generation, before: int | None, tables: Iterable[ServingTable]
+    ) -> None:
+        """Removes the batch rows of windows that neither this generation nor its predecessor keeps (Batch run, 5), unless
+        those went already when ``before`` was the predecessor's. Speed rows go with their ranges."""
+        limited = [
+            (table, floor)
+            for table in tables
+            if table.name in predecessor.tables
+            and (floor := least(floor_of(predecessor.floors, table), floor_of(generation.floors, table)))
+        ]
+        earlier = generation_of(self.store, before or 0) if limited else EMPTY
+        for table, floor in limited:
+            if floor != least(floor_of(earlier.floors, table), floor_of(predecessor.floors, table)):
+                self.store.clear_below(table, floor.column, floor.start, generation.number)
+
     def silver(
         self, current: Generation, streamed: Epoch | None, references: Mapping[str, int]
     ) -> tuple[dict[str, int], dict[str, int], dict[str, tuple[str, ...]]]:
@@ -387,6 +415,8 @@ class Batch:
     def is_current(self, current: Generation, relations: Relations, tables: Iterable[ServingTable]) -> bool:
         """Whether a new generation would be equal to the current one."""
         if not current.number or current.cut != relations.end or current.contracts != relations.contracts:
+            return False
+        if {name: floor.declared for name, floor in current.floors.items()} != self.project.retention:
             return False
         if {t.name for t in tables} != set(current.tables) or set(self.project.marts) != set(current.marts):
             return False

@@ -23,6 +23,7 @@ from headrace.flow.reconcile import last as last_reconcile
 from headrace.flow.stream import streamed_sources
 from headrace.flow.watermark import newest_of, watermark
 from headrace.model.project import LoadedProject
+from headrace.model.retention import spelled
 from headrace.model.run import Run
 from headrace.model.source import Source, source_of
 from headrace.ports import Engine, Inbox, Lake, Store
@@ -96,6 +97,7 @@ def status(project: LoadedProject, lake: Lake, engine: Engine, store: Store, las
         "published_at": generation.published_at, "age": _since(generation.published_at or None), "tables": len(generation.tables), "sources": sources, "runs": runs,
         "gaps": [{"lane": lane, "first": first, "next": end} for lane, first, end in gaps_of(lake, engine)],
         "isolated": [{"lane": lane, "offset": offset} for lane, offsets in isolated(lake, engine).items() for offset in offsets],
+        "floors": [{"mart": name, "kept": spelled(floor.span), "start": floor.text or None} for name, floor in generation.floors.items()],
         "stream": streaming(project, lake, engine, store, pointer, generation),
         "reconcile": reconciled(store),
     }  # fmt: skip

@@ -14,7 +14,7 @@ from headrace.flow.isolation import SIZES, Tries, isolate, isolated, tries_name
 from headrace.flow.land import refuse_rewritten
 from headrace.flow.lanes import lanes_of
 from headrace.flow.refine import kept
-from headrace.flow.relations import Relations, fact_sources
+from headrace.flow.relations import Relations
 from headrace.flow.worker import Lane, Row, Steps
 from headrace.flow.writing import AtOnce, Writer
 from headrace.model.mart import Mart
@@ -38,7 +38,7 @@ def streamable(project: LoadedProject) -> list[Mart]:
 
 def streamed_sources(project: LoadedProject) -> set[str]:
     """The facts that feed a mart of the speed path."""
-    return {fact for mart in streamable(project) for fact in fact_sources(project, mart.name)}
+    return {fact for mart in streamable(project) for fact in project.facts_of(mart.name)}
 
 
 def tables_of(project: LoadedProject, mart: Mart) -> list[ServingTable]:
@@ -141,7 +141,7 @@ class Worker(Steps):
         # Views over tables that have rows of one lane at a time, so that parts are of that lane only.
         self.marts = {}
         for mart in streamable(self.project):
-            for source_name in sorted(fact_sources(self.project, mart.name)):
+            for source_name in sorted(self.project.facts_of(mart.name)):
                 self.marts.setdefault(source_name, []).append(mart)
         return []
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.flow.control import progress_of
-from headrace.flow.relations import fact_sources
 from headrace.model.project import LoadedProject
 from headrace.model.serving import ServingTable
 from headrace.model.source import source_of
@@ -87,7 +86,7 @@ class Finality:
         found: set[str] = set()
         for name in names:
             if name not in self._feeding:
-                facts = frozenset(fact_sources(self.project, name))
+                facts = frozenset(self.project.facts_of(name))
                 none = not facts or any(self.project.sources[fact].lateness is None for fact in facts)
                 self._feeding[name] = None if none else facts
             facts_of = self._feeding[name]

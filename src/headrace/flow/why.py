@@ -16,6 +16,8 @@ from headrace.model.source import Source
 from headrace.model.types import Column
 from headrace.ports import Engine, Lake
 from headrace.seam.epoch import progress_name
+from headrace.seam.floor import floor_of
+from headrace.seam.generation import Generation
 from headrace.sql.judge import bronze_columns, literal, quote, silver_columns
 from headrace.sql.parameters import parameters_of
 from headrace.sql.query import Plan, Query
@@ -66,6 +68,7 @@ class Why:
             "cut": {s["source"]: generation.cut.get(s["source"], 0) for s in sources},
             "streamed": {s["source"]: upto for s in sources if (upto := self._streamed(s["source"], plan, view))},
             "table": plan.table.name,
+            "kept_from": self._kept_from(plan, generation),
             "reads": query.origin,
             "definition": self._definition(query),
             "parts": parts,
@@ -80,6 +83,12 @@ class Why:
             return None
         upto, _ = reached(self.reader.store, progress_name(view.generation.epoch, lane))
         return upto if upto > view.generation.cut.get(lane, 0) else None
+
+    @staticmethod
+    def _kept_from(plan: Plan, generation: Generation) -> dict[str, str] | None:
+        """The column of the windows that are not all kept, and where the first one begins that is; None where all are."""
+        floor = floor_of(generation.floors, plan.table)
+        return {"column": floor.column, "start": floor.text} if floor is not None else None
 
     def _definition(self, query: Query) -> str:
         project = self.reader.project

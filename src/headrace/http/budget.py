@@ -81,6 +81,9 @@ class Bounded:
     def clear_speed(self, table: ServingTable, epoch: int, below: Mapping[str, int] | None) -> None:
         raise NotImplementedError
 
+    def clear_below(self, table: ServingTable, column: str, start: Any, generation: int) -> None:
+        raise NotImplementedError
+
     def hold(self) -> None:
         raise NotImplementedError
 

@@ -13,6 +13,7 @@ from headrace import __version__
 from headrace.errors import CODES
 from headrace.model.page import Page
 from headrace.model.project import LoadedProject
+from headrace.model.retention import spelled
 from headrace.model.route import Field, Route, RouteParameter, Rows, Shape
 from headrace.model.serving import Parameter
 from headrace.model.types import Column, Type
@@ -43,10 +44,11 @@ def document(project: LoadedProject, max_rows: int, routes: Sequence[Route] = ()
     paths: dict[str, Any] = {}
     schemas: dict[str, Any] = {"Problem": _PROBLEM, "Status": _STATUS, "Catalogue": _CATALOGUE}
     for query in project.queries.values():
-        paths[f"/v1/queries/{query.name}"] = {"get": _operation(query, max_rows, hints)}
+        paths[f"/v1/queries/{query.name}"] = {"get": _operation(query, max_rows, hints, kept_text(project, query))}
         schemas[f"Answer_{query.name}"] = _answer(query)
     for n, route in enumerate(routes):
-        operation = _route(route, project.queries[route.query], max_rows) if route.query else _route_health(route)
+        asked = project.queries.get(route.query)
+        operation = _route(route, asked, max_rows, kept_text(project, asked)) if asked else _route_health(route)
         paths[route.path] = {"get": {"operationId": f"route_{n}_{_words(route.path)}", **operation}}
     paths |= _fixed()
     return msgspec.json.encode({
@@ -121,9 +123,21 @@ def _in(included: bool) -> str:
     return "included" if included else "not included"
 
 
-def _operation(query: Query, max_rows: int, hints: dict[str, str]) -> Schema:
+def kept_text(project: LoadedProject, query: Query) -> str:
+    """How long the windows are kept that a query reads, in words; empty where all are."""
+    texts = []
+    for origin in dict.fromkeys(table.origin for table in query.tables):
+        keep = project.retention.get(origin)
+        keys = [[c.name for c in table.key] for table in query.tables if table.origin == origin]
+        if keep is not None and any(keep.column in key for key in keys):
+            last = "the watermark of what is counted"
+            texts.append(f"Windows of `{origin}` (`{keep.column}`) are kept for {spelled(keep.span)} before {last}.")
+    return " ".join(texts)
+
+
+def _operation(query: Query, max_rows: int, hints: dict[str, str], kept: str) -> Schema:
     paged = query.limit is not None and any(plan.in_key_order for plan in query.plans.values())
-    about = [query.doc, range_text(query)]
+    about = [query.doc, range_text(query), kept]
     if query.limit is not None:
         about.append(f"At most `{query.limit}` rows" + ("; `next_cursor` continues where they end." if paged else "."))
     bounds = ranges(query.sql)
@@ -327,7 +341,7 @@ def _problem(status: int) -> Schema:
 # Declared routes
 
 
-def _route(route: Route, query: Query, max_rows: int) -> Schema:
+def _route(route: Route, query: Query, max_rows: int, kept: str) -> Schema:
     typed = {p.name: p for p in query.parameters}
     about = [route.doc or query.doc]
     if route.between is not None:
@@ -357,7 +371,7 @@ def _route(route: Route, query: Query, max_rows: int) -> Schema:
     return {
         "tags": ["routes"],
         "summary": (route.doc or query.doc).split(". ")[0].strip().rstrip(".") or route.path,
-        "description": "\n\n".join(about),
+        "description": "\n\n".join(t for t in (*about, kept) if t),
         "parameters": parameters,
         "responses": {
             "200": _answered(_shape_schema(route.answer, columns), _shape_example(route.answer, columns, route, sent)),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.model.mart import Dataset, Mart
 from headrace.model.page import Page
+from headrace.model.retention import Retention
 from headrace.model.route import Route
 from headrace.model.source import Source
 
@@ -29,3 +30,14 @@ class LoadedProject:
     pages: tuple[Page, ...]
     pins: tuple[str, ...]
     routes: tuple[Route, ...] = ()
+    retention: Mapping[str, Retention] = field(default_factory=dict)
+    """By mart; one that is not named keeps all windows."""
+
+    def facts_of(self, name: str) -> set[str]:
+        """The facts whose records a relation counts. A pinned mart that is read stays as it was fitted, whatever comes."""
+        read = self.datasets.get(name) or self.marts.get(name)
+        if read is not None:
+            return {fact for i in read.inputs if i not in self.pins for fact in self.facts_of(i)}
+        source = self.sources.get(name) or self.sources.get(name.removesuffix("_judged"))
+        found = self.sources.values() if source is None else (source,)  # verdicts are of all of them
+        return {source.name for source in found if source.role == "fact"}

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+from headrace.model.retention import Floor
+
 
 @dataclass(frozen=True, slots=True)
 class MartState:
@@ -46,6 +48,8 @@ class Generation:
     epoch: int = 0
     late: Mapping[str, int] = field(default_factory=dict)
     """How many of each lane's counted records came below its watermark, where a lateness is declared."""
+    floors: Mapping[str, Floor] = field(default_factory=dict)
+    """By mart for which a retention is declared, where the windows begin that this generation keeps."""
 
     def text(self) -> str:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
@@ -70,6 +74,7 @@ def read(text: str) -> Generation:
     fields = json.loads(text)
     fields["marts"] = {name: MartState(**state) for name, state in fields["marts"].items()}
     fields["tables"] = {name: TableState(**state) for name, state in fields["tables"].items()}
+    fields["floors"] = {name: Floor(**floor) for name, floor in fields.get("floors", {}).items()}
     return Generation(**fields)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from headrace.model.mart import Mart, Part
+from headrace.model.retention import Floor
 from headrace.model.serving import ServingTable
 from headrace.model.types import Type
 from headrace.sql.mart import RECORDS
@@ -145,6 +146,26 @@ def changes_sql(table: ServingTable, fresh: str, live: str, generation: int, *, 
         f"{changed} UNION ALL SELECT {emptied}{', ' if emptied else ''}CAST(0 AS BIGINT), CAST(1 - l._slot AS BIGINT), CAST({generation} AS BIGINT) "
         f"FROM {live} AS l WHERE l.{RECORDS} > 0 AND NOT EXISTS (SELECT 1 FROM {fresh} AS f WHERE {same_key})"
     )
+
+
+def kept_sql(rows: str, floor: Floor | None) -> str:
+    """Those of ``rows``, a SELECT with a serving table's key, whose window is not below the floor."""
+    return rows if floor is None else f"SELECT * FROM ({rows}) WHERE NOT {_below(floor)}"
+
+
+def unknown_sql(rows: str, floor: Floor | None) -> str:
+    """Live rows, those below the floor as ones of which the store has anything or nothing: whatever is there now is a
+    change, and goes to slot 0."""
+    if floor is None:
+        return rows
+    unknown = ((RECORDS, "1"), ("_slot", "1"), ("_gen", "NULL"))
+    replaced = ", ".join(f"CAST(CASE WHEN {_below(floor)} THEN {v} ELSE {c} END AS BIGINT) AS {c}" for c, v in unknown)
+    return f"SELECT * REPLACE ({replaced}) FROM ({rows})"
+
+
+def _below(floor: Floor) -> str:
+    start = floor.start if isinstance(floor.start, int) else f"'{floor.start}'"
+    return f"({floor.column} < {start})"
 
 
 def live_sql(table: ServingTable, scan: str, pieces: int) -> str:

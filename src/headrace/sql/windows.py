@@ -12,12 +12,12 @@ from sqlglot import exp
 
 from headrace.errors import Place
 from headrace.model.mart import Dataset, Mart
+from headrace.model.retention import EPOCH
 from headrace.model.source import Source
 from headrace.sql.dialect import Text, parse_select
 
 SECONDS = {"SECOND": 1, "MINUTE": 60, "HOUR": 3600, "DAY": 86_400, "WEEK": 7 * 86_400}
 MONTHS = {"MONTH": 1, "QUARTER": 3, "YEAR": 12}
-EPOCH = dt.datetime.fromisoformat("1970-01-01")  # without a zone, as stored dates are
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,19 @@ class TimeWindow:
 
     column: str
     unit: str
+
+    def begin(self, moment: dt.datetime) -> dt.datetime:
+        """When the window begins that a moment of UTC is in."""
+        if self.unit in MONTHS:
+            month = (moment.month - 1) // MONTHS[self.unit] * MONTHS[self.unit] + 1
+            return moment.replace(month=month, day=1, hour=0, minute=0, second=0, microsecond=0)
+        if not self.unit:
+            return moment
+        step = dt.timedelta(days=1) if self.unit == "WEEK" else dt.timedelta(seconds=SECONDS[self.unit])
+        begin = EPOCH + (moment - EPOCH) // step * step
+        # Before the first Monday there is, a week begins with the first day.
+        days = min(begin.weekday(), begin.toordinal() - 1) if self.unit == "WEEK" else 0
+        return begin - dt.timedelta(days=days)
 
     def end(self, start: Any) -> dt.datetime | None:
         """When the window of a stored value ends, in UTC; None beyond the years that there are."""

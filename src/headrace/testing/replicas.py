@@ -211,6 +211,9 @@ class ReplicatedStore:
                 for key in past:
                     del cells[key]
 
+    def clear_below(self, table: ServingTable, column: str, start: Any, generation: int) -> None:
+        raise NotImplementedError
+
     def hold(self) -> None: ...
 
     def release(self) -> None: ...

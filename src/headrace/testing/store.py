@@ -390,6 +390,61 @@ class StoreSuite:
         store.create(SALES)
         assert list(store.fetch_speed(SALES, ("a",), epoch=5)) == []
 
+    def test_rows_below_a_value_of_their_key_are_cleared(self, tmp_path: Path) -> None:
+        store = self.open(tmp_path)
+        for table in (SALES, NO_PARTITION, TYPES):
+            store.create(table)
+        days = [f"2024-01-0{n}" for n in range(1, 6)]
+        store.put(SALES, [sale(shop, d, n, "1", 1, slot=n % 2) for shop in "ab" for d in days for n in range(3)])
+        store.put(NO_PARTITION, [(d, 1, 1, 0, 1) for d in days])
+        store.put(TYPES, [(d, n, 0, n, d, 0.5, n, 1, 0, 1) for d in "xy" for n in (-5, 3, 4)])
+        store.put_speed(SALES, 4, "x", 0, 1, [("a", days[0], 0, None, None, 1)])
+        for _ in range(2):
+            store.clear_below(SALES, "day", days[3], 1)
+            assert [row[1:3] for shop in "ab" for row in store.fetch(SALES, (shop,))] == 2 * [
+                (d, n) for d in days[3:] for n in range(3)
+            ]
+        store.clear_below(SALES, "hour", 2, 1)  # which is not the first of its order
+        assert [row[1:3] for row in self.open(tmp_path).fetch(SALES, ("b",))] == [(d, 2) for d in days[3:]]
+        store.clear_below(NO_PARTITION, "day", "2024-01-02x", 1)
+        assert [row[0] for row in store.fetch(NO_PARTITION, ())] == days[2:]
+        store.clear_below(TYPES, "number", 4, 1)  # a part of what tells partitions apart
+        assert [len(store.fetch(TYPES, ("x", n, 0))) for n in (-5, 3, 4)] == [0, 0, 1]
+        store.clear_below(TYPES, "moment", 4, 1)
+        assert len(store.fetch(TYPES, ("y", 4, 0))) == 1
+        assert len(store.fetch_speed(SALES, ("a",), epoch=4)) == 1, "speed rows go with their ranges"
+
+    def test_what_a_higher_generation_wrote_is_not_cleared_however_late(self, tmp_path: Path) -> None:
+        store = self.open(tmp_path)
+        store.create(SALES)
+        store.put(SALES, [sale("a", "d1", 0, "3", 3, slot=0, gen=3), sale("a", "d1", 0, "4", 4, slot=1, gen=4)])
+        store.put(SALES, [sale("a", "d1", 1, "5", 5, slot=0, gen=5), sale("a", "d1", 2, "4", 4, slot=0, gen=4)])
+        for _ in range(2):
+            store.clear_below(SALES, "day", "d2", 4)
+            assert [row[2:4] for row in store.fetch(SALES, ("a",))] == [(1, "5")]
+        store.put(SALES, [sale("a", "d1", 0, "5", 5, slot=0, gen=5)])  # it is kept again
+        store.clear_below(SALES, "day", "d2", 4)
+        assert [tuple(row) for row in store.fetch(SALES, ("a",))] == [
+            ("a", "d1", 0, "5", 5, 1, 0, 5),
+            ("a", "d1", 1, "5", 5, 1, 0, 5),
+        ]
+
+    def test_many_rows_are_cleared_while_others_write(self, tmp_path: Path) -> None:
+        store = self.open(tmp_path)
+        store.create(NO_PARTITION)
+        store.put(NO_PARTITION, ((f"{i:06}", i, 1, 0, 1) for i in range(45_000)))
+
+        def work(number: int) -> None:
+            if number == 0:
+                store.clear_below(NO_PARTITION, "day", "044000", 1)
+            else:
+                store.put(NO_PARTITION, [(f"{i:06}", i, 1, 0, 2) for i in range(number, 44_000, 4_000)])
+
+        in_threads(3, work)
+        found = {(row[0], row[-1]) for row in store.fetch(NO_PARTITION, ())}
+        written = {(f"{i:06}", 2) for number in (1, 2) for i in range(number, 44_000, 4_000)}
+        assert found == written | {(f"{i:06}", 1) for i in range(44_000, 45_000)}
+
     def test_a_walk_sees_every_row_those_of_a_key_together(self, tmp_path: Path) -> None:
         store = self.open(tmp_path)
         store.create(SALES)

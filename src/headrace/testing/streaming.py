@@ -26,6 +26,7 @@ from headrace.flow.stream import code_of
 from headrace.flow.worker import Lane, Steps
 from headrace.flow.writing import Write, Writer
 from headrace.model.project import LoadedProject
+from headrace.model.retention import Floors
 from headrace.model.run import Run
 from headrace.model.serving import ServingTable
 from headrace.model.source import Source
@@ -260,7 +261,7 @@ class SimulatedBatch(Batch):
         point()
 
     def fill(self, run: Run, number: int, current: Generation, relations: Relations, tables: list[ServingTable],
-             writer: Writer, *, full: bool, refit: bool) -> tuple[dict[str, MartState], dict[str, TableState]]:  # fmt: skip
+             writer: Writer, floors: Floors, *, full: bool, refit: bool) -> tuple[dict[str, MartState], dict[str, TableState]]:  # fmt: skip
         log, kept = self.schedule.log, self.schedule.kept
         mart = self.project.marts["by_shop"]
         definition, lanes = relations.mart_definition(mart, {}), relations.lanes("by_shop")

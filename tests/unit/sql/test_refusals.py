@@ -90,6 +90,9 @@ DECLARED = [
     ('project.source("x", csv("x.csv"), id="id", event_time="t", columns="id BIGINT, t DATE, order INT")', "HR0103", "order"),
     ('project.page("P", line("nothing", x="a", y="b"))', "HR0106", "nothing"),
     ('project.pin("nothing")', "HR0103", "nothing"),
+    ('project.keep("nothing", "90 days")', "HR0108", "nothing"),
+    ('project.keep("nothing", "3 months")', "HR0108", "'3 months'"),
+    ('project.keep("nothing", "0 days")', "HR0108", "'0 days'"),
     ("1 / 0", "HR0102", "ZeroDivisionError"),
     ("import nothing_such", "HR0102", "nothing_such"),
 ]  # fmt: skip
@@ -182,6 +185,43 @@ def test_a_page_presets_what_its_queries_can_take(
     assert error.code == "HR0106"
     assert what in error.what
     assert help in error.help
+
+
+@pytest.mark.parametrize(
+    ("mart", "keep", "what", "help"),
+    [
+        ("good", '"godo", "9 days"', "names no mart", "did you mean 'good'?"),
+        ("shops_of", '"shops_of", "9 days"', "'shops_of' has no window in its grain (shop)", "date_trunc"),
+        ("texts", '"texts", "9 days"', "'texts' has no window in its grain (day)", "date_trunc"),
+        ("late", '"late", "9 days"', "'late' counts visits, which declares no lateness", 'visits: lateness="1 hour"'),
+        ("good", '"good", "a while"', "keep('good') has the span 'a while'", "as 90 days"),
+        ("good", '"good", "9 days"); project.keep("good", "8 days"', "'good' is kept twice", ""),
+    ],
+)
+def test_a_retention_is_refused_with_its_place_and_what_to_write(
+    tmp_path: Path, mart: str, keep: str, what: str, help: str
+) -> None:
+    declared = DECLARATIONS.replace('"sold_at",', '"sold_at", lateness="1 day",') + (
+        'project.source("visits", csv("v_*.csv"), id="id", event_time="came", columns="id BIGINT, came TIMESTAMP NOT NULL")\n'
+    )
+    marts = {
+        "good": GOOD,
+        "shops_of": "SELECT shop, count(*) AS n FROM sales GROUP BY ALL",
+        "texts": "SELECT CAST(CAST(sold_at AS DATE) AS VARCHAR) AS day, count(*) AS n FROM sales GROUP BY ALL",
+        "late": "SELECT CAST(came AS DATE) AS day, count(*) AS n FROM visits GROUP BY ALL",
+    }
+    files = {f"marts/{mart}.sql": marts[mart]}
+    assert not ProjectFolder(tmp_path / "good", declared, files).app.project.retention
+    (error,) = _errors(ProjectFolder(tmp_path / "bad", f"{declared}project.keep({keep})\n", files))
+    assert error.code == "HR0108"
+    assert what in error.what
+    assert help in error.help
+    assert (_place(error).file, _place(error).text) == ("project.py", f"project.keep({keep})")
+
+
+def test_a_retention_of_a_broken_mart_is_not_blamed(tmp_path: Path) -> None:
+    folder = ProjectFolder(tmp_path, DECLARATIONS + 'project.keep("bad", "9 days")\n', {"marts/bad.sql": MARTS[0][0]})
+    assert [e.code for e in _errors(folder)] == ["HR0204"]
 
 
 def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
