@@ -17,10 +17,14 @@ LOCKS = ROOT / "requirements"
 WINDOWS = os.name == "nt"
 PYTHON = VENV / ("Scripts/python.exe" if WINDOWS else "bin/python")
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+POSTGRES = ("postgres", *map(str, Path("/usr/lib/postgresql").glob("*/bin/postgres")))
 # By mark of tests: the programs they need, one of each row, and the packages of Debian that bring them.
 NEEDS = {
     "browser": ((CHROMIUM,), ("chromium",)),
     "kafka": ((("java",), ("mvn",), ("openssl",)), ("default-jre-headless", "maven", "openssl")),
+    "cassandra": ((("java",), ("mvn",)), ("openjdk-17-jre-headless", "maven")),
+    "postgres": ((POSTGRES,), ("postgresql",)),
+    "prometheus": ((("prometheus",), ("promtool",)), ("prometheus",)),
     "sftp": ((("sshd", "/usr/sbin/sshd"),), ("openssh-server",)),
     "clock": ((("cc",),), ("gcc", "libc6-dev")),
 }
@@ -270,14 +274,17 @@ def prepare(python: str, args: list[str]) -> None:
             install_debian(mark, packages)
     # Before the tests, whose time is limited.
     fetch = [python, "-m", "tools.services", "fetch"]
-    if subprocess.run([*fetch, "--dry"], check=False).returncode and selects("kafka"):
-        say("tests of Kafka need its jars: ./dev services fetch ...")
+    if subprocess.run([*fetch, "--dry"], check=False).returncode and selects("kafka or cassandra"):
+        say("tests of Kafka and Cassandra need their jars: ./dev services fetch ...")
         subprocess.run(fetch, check=False)
 
 
 def starts_servers(packages: tuple[str, ...]) -> bool:
     """Whether installing would start a server that listens to the world, as it would on a machine that runs systemd."""
-    return "openssh-server" in packages and Path("/run/systemd/system").exists()
+    return (
+        bool({"openssh-server", "postgresql", "prometheus"}.intersection(packages))
+        and Path("/run/systemd/system").exists()
+    )
 
 
 def install_debian(mark: str, packages: tuple[str, ...]) -> None:
@@ -293,7 +300,8 @@ def install_debian(mark: str, packages: tuple[str, ...]) -> None:
 
 def services(args: list[str]) -> NoReturn:
     python = environment("dev")
-    become(python, str(ROOT / "tools/services.py"), *args)
+    os.environ["PYTHONPATH"] = str(ROOT)
+    become(python, "-m", "tools.services", *args)
 
 
 def check(args: list[str]) -> NoReturn:
@@ -348,13 +356,16 @@ def soak(args: list[str]) -> NoReturn:
 
 def lock(args: list[str]) -> NoReturn:
     import subprocess
+    import tomllib
 
     python = environment("dev")
     every = ["--universal", "--python-version", "3.11", "--generate-hashes", "--only-binary", ":all:", "--quiet"]
     every += ["--constraint", "requirements/constraints.txt", "--custom-compile-command", "./dev lock", *args]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     # dev first: base and bench then take its versions, so that one environment can hold them all.
     for name, inputs in {
-        "dev": ["pyproject.toml", "--all-extras", "--group", "dev"],
+        # The driver of the extra `scylla` has the name of the extra `cassandra`'s.
+        "dev": ["pyproject.toml", *(f"--extra={e}" for e in extras if e != "scylla"), "--group", "dev"],
         "base": ["pyproject.toml", "--constraint", "requirements/dev.lock"],
         "bench": ["--group", "bench", "--constraint", "requirements/dev.lock", "--no-binary", "pyspark"],
     }.items():

@@ -10,6 +10,12 @@ import pytest
 import dev
 from tests import services
 from tests.services import (  # noqa: F401 - fixtures
+    cassandra,
+    cassandra3,
+    cassandra3_for_all,
+    cassandra_for_all,
+    cassandra_secure,
+    cassandra_secure_for_all,
     feeds,
     kafka,
     kafka3,
@@ -17,6 +23,9 @@ from tests.services import (  # noqa: F401 - fixtures
     kafka_for_all,
     kafka_secure,
     kafka_secure_for_all,
+    postgres,
+    postgres_for_all,
+    prometheus,
     sftp,
     sftp_for_all,
 )
@@ -56,6 +65,7 @@ def fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
 @pytest.hookimpl(tryfirst=True)  # before what selects by mark
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     services.mark(items)
+    items[:] = services.apart(items)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,15 +11,41 @@ import pytest
 from tools import services
 
 Of = TypeVar("Of")
-NAMES = {"kafka", "kafka3", "kafka_secure", "sftp"}
+NAMES = {
+    "kafka": "kafka",
+    "kafka3": "kafka",
+    "kafka_secure": "kafka",
+    "sftp": "sftp",
+    "cassandra": "cassandra",
+    "cassandra3": "cassandra",
+    "cassandra_secure": "cassandra",
+    "postgres": "postgres",
+    "prometheus": "prometheus",
+}
+"""Marks by fixtures."""
 
 
 def mark(items: list[pytest.Item]) -> None:
     """Marks each test with the servers it uses."""
     for item in items:
-        used = sorted(NAMES.intersection(getattr(item, "fixturenames", ())))
-        for name in used:
-            item.add_marker(name if name == "sftp" else "kafka")
+        for name in sorted({NAMES[name] for name in getattr(item, "fixturenames", ()) if name in NAMES}):
+            item.add_marker(name)
+
+
+def apart(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Tests of three nodes first, of three brokers half-way: so that of two workers each has one of them at a time, as they
+    would starve each other on two cores."""
+    nodes, brokers, others = list[pytest.Item](), list[pytest.Item](), list[pytest.Item]()
+    for item in items:
+        used = set(getattr(item, "fixturenames", ()))
+        if used & {"cassandra3", "cassandra3_for_all", "proxied_nodes"}:
+            nodes.append(item)
+        elif used & {"kafka3", "kafka3_for_all"} or item.get_closest_marker("fault"):
+            brokers.append(item)
+        else:
+            others.append(item)
+    half = len(others) // 2
+    return [*nodes, *others[:half], *brokers, *others[half:]]
 
 
 def started(server: AbstractContextManager[Of]) -> Iterator[Of]:
@@ -97,3 +123,57 @@ def sftp(sftp_for_all: services.Sftp) -> Iterator[services.Sftp]:
     sftp_for_all.clear()
     yield sftp_for_all
     sftp_for_all.heal()
+
+
+@pytest.fixture(scope="session")
+def cassandra_for_all() -> Iterator[services.Node]:
+    yield from started(services.cassandra())
+
+
+@pytest.fixture
+def cassandra(cassandra_for_all: services.Node) -> Iterator[services.Node]:
+    """A Cassandra node; keyspaces of other tests are in it."""
+    yield cassandra_for_all
+    cassandra_for_all.heal()
+
+
+@pytest.fixture(scope="session")
+def cassandra3_for_all() -> Iterator[services.Nodes]:
+    yield from started(services.cassandra3())
+
+
+@pytest.fixture
+def cassandra3(cassandra3_for_all: services.Nodes) -> Iterator[services.Nodes]:
+    """Three Cassandra nodes; keyspaces of other tests are in them."""
+    yield cassandra3_for_all
+    cassandra3_for_all.heal()
+
+
+@pytest.fixture(scope="session")
+def cassandra_secure_for_all() -> Iterator[services.SecureNode]:
+    yield from started(services.cassandra_secure())
+
+
+@pytest.fixture
+def cassandra_secure(cassandra_secure_for_all: services.SecureNode) -> Iterator[services.SecureNode]:
+    """A Cassandra node that asks for passwords and certificates; keyspaces and roles of other tests are in it."""
+    yield cassandra_secure_for_all
+    cassandra_secure_for_all.heal()
+
+
+@pytest.fixture(scope="session")
+def postgres_for_all() -> Iterator[services.Postgres]:
+    yield from started(services.postgres())
+
+
+@pytest.fixture
+def postgres(postgres_for_all: services.Postgres) -> Iterator[services.Postgres]:
+    """A PostgreSQL server; schemas of other tests are in it."""
+    yield postgres_for_all
+    postgres_for_all.heal()
+
+
+@pytest.fixture
+def prometheus() -> Iterator[services.Prometheus]:
+    """A Prometheus that scrapes nothing yet, and remembers nothing of other tests."""
+    yield from started(services.prometheus())

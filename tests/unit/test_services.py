@@ -50,6 +50,7 @@ def consume(address: str, topic: str, count: int) -> list[bytes]:
     return found
 
 
+@pytest.mark.slow
 def test_a_killed_broker_comes_back_with_what_it_acknowledged(kafka: services.Broker) -> None:
     make_topic(kafka.address, "killed", 1)
     sent = [b"%d" % i for i in range(100)]
@@ -179,8 +180,8 @@ def test_children_are_killed_with_their_server(home: Path, tmp_path: Path) -> No
 
 def test_the_command_starts_what_is_missing_and_ends_what_it_started(tmp_path: Path, sftp: services.Sftp) -> None:
     def run(*args: str) -> str:
-        command = [sys.executable, str(ROOT / "tools/services.py"), *args]
-        env = {**os.environ, "HEADRACE_SERVICES": str(tmp_path)}
+        command = [sys.executable, "-m", "tools.services", *args]
+        env = {**os.environ, "HEADRACE_SERVICES": str(tmp_path), "PYTHONPATH": str(ROOT)}
         return subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=60).stdout
 
     first = run("up", "sftp")
