@@ -16,24 +16,29 @@ from typing import TYPE_CHECKING, Any
 from headrace import settings as all_settings
 from headrace import wiring
 from headrace.errors import DeclarationError, OutsideError, SettingError
+from headrace.settings import size
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from headrace.flow.answer import Reader
+    from headrace.flow.apply import Applied
+    from headrace.flow.canary import Watch
+    from headrace.flow.cluster import Finding
     from headrace.flow.export import Gold
     from headrace.flow.housekeeping import Housekeeping
     from headrace.flow.mending import Mending
+    from headrace.flow.plan import Plan
     from headrace.flow.quarantine import Quarantine
     from headrace.flow.reconcile import Found
     from headrace.flow.run import Batch
     from headrace.flow.samples import Target
-    from headrace.flow.status import Finding, Progress
+    from headrace.flow.status import Progress
     from headrace.flow.trial import Result
     from headrace.model.project import LoadedProject
     from headrace.model.run import Run
-    from headrace.ports import Engine, Inbox, Lake, Log, Observer, Store
+    from headrace.ports import Engine, Inbox, Inspect, Lake, Log, Observer, Store
     from headrace.settings import Settings
 
 
@@ -42,7 +47,14 @@ class App:
 
     def __init__(self, folder: Path, flags: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
+        self._flags = flags
         self.settings: Settings = all_settings.load(folder, flags)
+
+    def beside(self) -> App:
+        """The same project and store with a lake and an engine of its own, for another thread."""
+        other = App(self.folder)
+        other.settings, other.project, other.store = self.settings, self.project, self.store
+        return other
 
     @cached_property
     def project(self) -> LoadedProject:
@@ -72,6 +84,17 @@ class App:
         return wiring.store(self.folder, self.settings)
 
     @cached_property
+    def inspect(self) -> Inspect | None:
+        """What looks at the store's own tables and nodes; None where there is nothing to look at."""
+        return wiring.inspect(self.store)
+
+    def watch(self, say: Callable[[str], None]) -> Watch:
+        """What looks for writes by the clock, and says what it finds."""
+        from headrace.flow.canary import Watch
+
+        return Watch(self.project, self.store, self.inspect, say)
+
+    @cached_property
     def reader(self) -> Reader:
         """Answers queries; needs the store only."""
         from headrace.flow.answer import Reader
@@ -99,6 +122,7 @@ class App:
 
     def batch(self, observer: Observer, mending: Mending | None = None) -> Batch:
         """What a run works with; ``mending`` is done besides what is new."""
+        wiring.insist(self.store)
         from headrace.flow.mending import NOTHING
         from headrace.flow.run import Batch
         from headrace.flow.writing import Behind
@@ -115,6 +139,7 @@ class App:
             partial(wiring.land_lock, self.folder),
             mending or NOTHING,
             Behind,
+            inspect=self.inspect,
         )
 
     def run(self, observer: Observer, *, full: bool = False, refit: bool = False, take_over: bool = False) -> Run:
@@ -131,6 +156,7 @@ class App:
         from headrace.flow.writing import Behind
         from headrace.model.run import Run
 
+        wiring.insist(self.store)
         try:
             self.reader.pointer()
         except NotReadyError:
@@ -139,7 +165,10 @@ class App:
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         worker = Worker(self.project, self.log, self.lake, self.engine, self.store, observer, name, Behind(2))
 
+        watch = self.watch(observer.alarm)
+
         def arrivals() -> None:
+            watch.look()
             try:
                 batch.land(Run(""))
             except OutOfReachError as error:
@@ -170,8 +199,49 @@ class App:
             with wiring.run_lock(self.folder):
                 return self.batch(observer, mending).run().generation
 
-        work = Reconcile(self.project, self.lake, self.engine, self.store, observer)
+        wiring.insist(self.store)
+        work = Reconcile(self.project, self.lake, self.engine, self.store, observer, self.inspect)
         return reconcile(work, names, sample=sample, repair=repair, run=run)
+
+    def plan(self) -> Plan:
+        """What the store's tables are to be, and what differs from that."""
+        from headrace.flow.answer import Reader
+        from headrace.flow.export import Gold
+        from headrace.flow.plan import Limits, Planner
+
+        store = self.inspect.unchecked() if self.inspect is not None else self.store
+        gold = Gold(self.project, self.lake, self.engine, Reader(self.project, store))
+        limits = Limits(self.settings["cassandra.partition_rows"], size(self.settings["cassandra.partition_size"]))
+        keyspace, replicas = self.settings["cassandra.keyspace"], self.settings["cassandra.replicas"]
+        return Planner(
+            self.project,
+            self.engine,
+            store,
+            gold,
+            self.inspect,
+            keyspace,
+            replicas,
+            self.settings["stream.range"],
+            limits,
+        ).plan()
+
+    def apply(self, observer: Observer) -> Applied:
+        """Makes the store's tables what ``plan`` says."""
+        from headrace.flow.apply import apply
+
+        def anew() -> App:
+            """The project as its files are now, with this one's session."""
+            app = type(self)(self.folder, self._flags)
+            app.store, app.inspect = self.store, self.inspect
+            return app
+
+        def run(mending: Mending) -> int | None:
+            batch = anew().batch(observer, mending)
+            batch.compares = True
+            return batch.run().generation
+
+        with wiring.run_lock(self.folder):
+            return apply(self.project, self.inspect, observer, lambda: anew().plan(), run)
 
     def backfill(self, observer: Observer, mart: str, first: dt.date, last: dt.date) -> Run:
         """Computes the windows of a mart that have these days in them whole from bronze, and publishes them."""
@@ -206,7 +276,7 @@ class App:
     def status(self) -> dict[str, Any]:
         from headrace.flow.status import status
 
-        return status(self.project, self.lake, self.engine, self.store)
+        return status(self.project, self.lake, self.engine, self.store, self.inspect)
 
     def progress(self) -> Progress:
         """How far counting has come, without a look at any record."""
@@ -217,7 +287,7 @@ class App:
     def doctor(self) -> list[Finding]:
         from headrace.flow.status import doctor
 
-        return doctor(self.folder, self.project, lambda: self.inbox, self.lake, self.store)
+        return doctor(self.folder, self.project, lambda: self.inbox, self.lake, self.store, self.inspect)
 
     def compact(self, observer: Observer) -> Iterator[tuple[str, int, int]]:
         """Merges small files; gives (table, files before, files after) of each."""
@@ -257,6 +327,18 @@ class App:
         """What the project's ``samples.py`` defines: nothing where there is none."""
         file = self.folder / "samples.py"
         return runpy.run_path(str(file)) if file.is_file() else {}
+
+    def generators(self) -> list[str]:
+        """The functions of ``samples.py`` that make sample data: those that take ``samples`` and need nothing else."""
+        import inspect
+
+        file = str(self.folder / "samples.py")
+        found = []
+        for name, made in self.samples().items():
+            if inspect.isfunction(made) and made.__code__.co_filename == file and not name.startswith("_"):
+                needed = [p for p in inspect.signature(made).parameters.values() if p.default is p.empty]
+                found += [name] if len(needed) == 1 else []
+        return found
 
     def deliver(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,17 @@ class HeadraceError(Exception):
         self.place = place
         self.help = help
         super().__init__(f"{code}: {what}" + (f" ({place})" if place else ""))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """So that it comes whole out of another process, whatever arguments its class takes."""
+        return _again, (type(self), self.args, vars(self))
+
+
+def _again(kind: type[HeadraceError], args: tuple[Any, ...], state: dict[str, Any]) -> HeadraceError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    vars(error).update(state)
+    return error
 
 
 class DeclarationError(HeadraceError, ValueError):
@@ -134,7 +146,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     import difflib  # noqa: PLC0415  costs 5 ms that only errors need to pay
 
     names = sorted(known)
-    found = difflib.get_close_matches(word, names, n=1)
+    found = difflib.get_close_matches(word, names, n=1) or [name for name in names if word and name.startswith(word)]
     return f"did you mean '{found[0]}'?" if found else "one of " + ", ".join(names)
 
 
@@ -209,6 +221,19 @@ _code(
     "`project.keep(mart, span)` names no mart, or one without a window of event time in its grain, or one that counts a source "
     "without a lateness, and so has no watermark to count from; or the span cannot be read.",
     "The help says what is missing. Without keep() a mart's windows are kept for good.",
+)
+_code(
+    "HR0109",
+    "tables.toml cannot be used",
+    "It says what the partitions of serving tables are cut into; an entry cannot be read, or a query does not give a range of the "
+    "column that it would cut by.",
+    "`headrace apply` writes the file; the help says what an entry may be.",
+)
+_code(
+    "HR0110",
+    "A goal of freshness that nothing can tell",
+    "`project.fresh(mart, within)` names no mart, or one that counts no source of facts, or one twice; or the time cannot be read.",
+    "The help says what is missing.",
 )
 # Codes from HR0200 on are about SQL.
 _code(
@@ -468,6 +493,44 @@ _code(
     "The user, the key or the password is wrong, or the account may not use SFTP. It is not tried again, so that no account is locked.",
     "Look at the user in `inbox.url`, and at `inbox.key` or `inbox.password`.",
 )
+_code(
+    "HR0424",
+    "The store is out of reach",
+    "Too few nodes of Cassandra, or no PostgreSQL server, answered in time. Nothing is lost: what was not acknowledged is written again.",
+    "It heals by itself once they are back; `headrace cluster status` shows which are not.",
+)
+_code(
+    "HR0425",
+    "The store refused",
+    "The user or the password is wrong, or the role may not do this.",
+    "Look at the user and the password in the settings; `headrace plan --role` prints the rights that it takes.",
+)
+_code(
+    "HR0426",
+    "A table of the store does not keep what answers rest on",
+    "Somebody changed one of its options: rows would expire by the clock (`default_time_to_live`), or what one read showed the next one "
+    "might not (`read_repair`). Nothing is read or written until that is undone.",
+    "`headrace plan` names the table and the option; `headrace apply` sets it back, and `headrace reconcile` mends what was lost meanwhile.",
+)
+_code(
+    "HR0427",
+    "Somebody wrote to a table of the store by the clock",
+    "A row that is kept for nothing else is gone, has another timestamp, or would expire: somebody deleted, truncated, wrote or restored "
+    "rows without `USING TIMESTAMP`, or set a time to live. A deletion by the clock hides what is written after it, too.",
+    "The next `headrace run` builds the table anew beside the old one, and so does `headrace reconcile`, which finds such writes elsewhere as well.",
+)
+_code(
+    "HR0428",
+    "A new table is not what gold says",
+    "A table was built beside the one that answers, read back, and differs; so the pointer was not moved.",
+    "Look for what else writes there: `headrace doctor`, `headrace table advise`. Then `headrace apply` again.",
+)
+_code(
+    "HR0429",
+    "A table that would not spread over the cluster",
+    "It is large and has only a few partitions: a few nodes would do all the work, or no number of buckets makes its partitions small enough.",
+    'Ask by a column with more values, in the query\'s WHERE; or accept that each read asks many partitions: `bucket = "salt 16"` in tables.toml.',
+)
 _code("HR0501", "Unknown query", "No query of this project has that name.", "`headrace query` lists them.")
 _code(
     "HR0502",
@@ -480,6 +543,12 @@ _code(
     "The cursor does not belong to this question",
     "A cursor continues exactly the question that gave it.",
     "Start again without a cursor.",
+)
+_code(
+    "HR0504",
+    "The range is too wide",
+    "The partitions of this table are cut by month or day, and a range of so many of them would be as many reads, mostly of nothing.",
+    "Ask for a narrower range: 400 months, or days.",
 )
 # Codes from HR0600 on are about settings and access.
 _code(
@@ -510,6 +579,24 @@ _code("HR0605", "Unknown error code", "No error has this code.", "`headrace expl
 _code("HR0606", "Not found", "This path does not exist.", "`/openapi.json` lists all paths.")
 _code("HR0607", "Too large", "A request may not be this long.", "Ask for less.")
 _code("HR0608", "Not allowed", "This path does not know that method.", "The Allow header lists the methods.")
+_code(
+    "HR0621",
+    "Nothing that skew can look at",
+    "`headrace skew` looks at a query, a mart, a dataset, a source, or a CSV or Parquet file with a header.",
+    "The help shows the nearest name. A pattern of files stands in quotes.",
+)
+_code(
+    "HR0622",
+    "A key or a ring that skew cannot work out",
+    "A column of `--key`, `--time` or `--other` is not there, has no CQL type that a key can have, or there are more replicas than nodes.",
+    "The help names the columns, types or numbers that would do. Types: text, bigint, int, smallint, tinyint, boolean, timestamp, date, double, uuid.",
+)
+_code(
+    "HR0623",
+    "No row has a key",
+    "Every row has an empty value in a column of the key, and no wide-column store takes such a row.",
+    "Choose another `--key`.",
+)
 _code(
     "HR0701",
     "An optional library is missing",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from headrace.model.cluster import LiveNode, LiveSize, LiveTable
 from headrace.model.serving import ServingTable
 from headrace.model.source import Source
 
@@ -233,11 +234,34 @@ class Log(Protocol):
         ...
 
 
+@runtime_checkable
+class Inspectable(Protocol):
+    """A store of which there is more to see than answers."""
+
+    def inspection(self) -> Inspect:
+        """What looks at its tables and nodes."""
+        ...
+
+
+@runtime_checkable
+class Insisting(Protocol):
+    """A store whose reads give up soon where nobody answers, so that whoever waits is told."""
+
+    def insist(self) -> None:
+        """From now on reads are tried again for as long as writes are: they are of one who counts."""
+        ...
+
+
 class Store(Protocol):
     """Serving tables and control rows, as a last-write-wins store can give them: no transaction across rows, no counters.
 
     Every write may be repeated; of two writes to one (key, slot) the one with the higher generation stands.
     """
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a read waits for another machine."""
+        ...
 
     def compare_and_set(self, name: str, old: str | None, new: str) -> bool:
         """Replaces a control row if it still is ``old`` (None: absent). The only conditional write."""
@@ -245,6 +269,10 @@ class Store(Protocol):
 
     def control(self, name: str) -> str | None:
         """A control row, or None."""
+        ...
+
+    def controls(self, names: Sequence[str]) -> list[str | None]:
+        """As ``control``, of many at once."""
         ...
 
     def set_control(self, name: str, value: str) -> None:
@@ -331,6 +359,74 @@ class Store(Protocol):
         ...
 
 
+class Inspect(Protocol):
+    """What is asked of a live store besides rows: for looking at it, not for answering."""
+
+    @property
+    def is_scylla(self) -> bool:
+        """Whether it is ScyllaDB that answers."""
+        ...
+
+    @property
+    def space(self) -> str:
+        """The keyspace."""
+        ...
+
+    def damaged(self, tables: Sequence[ServingTable]) -> Mapping[str, str]:
+        """By name, what is wrong with those of the tables whose rows may not be what was written: gone, or on whose
+        canary somebody wrote or deleted, or had it expire, by the clock. What is wrong stays so for as long as the table
+        is there."""
+        ...
+
+    def foreign(self, table: ServingTable) -> int:
+        """How many of a table's rows have a value with another timestamp than their generation or fence, or one that
+        expires. Every row is looked at."""
+        ...
+
+    def unchecked(self) -> Store:
+        """The store, to be read though its tables are not sound."""
+        ...
+
+    def keyspace(self) -> Mapping[str, str] | None:
+        """How the keyspace is replicated: ``class``, and replicas by datacenter; None where there is none."""
+        ...
+
+    def schema(self) -> Mapping[str, LiveTable]:
+        """The tables of the keyspace, by the names they have there."""
+        ...
+
+    def alter(self, table: str, options: Mapping[str, str]) -> None:
+        """Sets options of a table of the keyspace; returns when all nodes agree."""
+        ...
+
+    def nodes(self) -> Sequence[LiveNode]:
+        """The nodes of the cluster, each asked for itself."""
+        ...
+
+    def others(self) -> Mapping[str, str]:
+        """Tables, indexes and materialized views in the keyspace that are not ours: by name, what they are."""
+        ...
+
+    def ring(self) -> Mapping[str, Mapping[str, float]]:
+        """By datacenter and address, the part of the token ring that a node keeps a replica of, at most 1."""
+        ...
+
+    def partition(
+        self, table: ServingTable, partition: Row, bounds: tuple[Any, bool, Any, bool]
+    ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """The rows of one partition, between bounds of the first clustering column, as they are stored: ``batch`` and
+        ``speed``, with write timestamps and what is left of a time to live."""
+        ...
+
+    def sizes(self) -> Sequence[LiveSize]:
+        """What the nodes know of the tables' partitions; empty where they tell nothing."""
+        ...
+
+    def probe(self) -> str:
+        """Writes a cell at a timestamp and reads it back; what is wrong with that, empty where nothing is."""
+        ...
+
+
 class Observer(Protocol):
     """Is told what goes on; never decides anything."""
 
@@ -339,5 +435,10 @@ class Observer(Protocol):
     def advance(self, count: int) -> None: ...
 
     def end(self, verb: str, subject: str, counts: Mapping[str, int], seconds: float, note: str = "") -> None: ...
+
+    def counted(self, source: str, outcomes: Mapping[str, int], seconds: float, newest: str) -> None:
+        """Records of a stream's micro-batch, by verdict, once they are answered; perhaps by the writer's thread. ``newest`` is
+        the newest event time of those that are clean, empty where there is none."""
+        ...
 
     def alarm(self, text: str) -> None: ...

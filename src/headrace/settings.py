@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.errors import Place, SettingError, nearest
+from headrace.model.serving import PARTITION_BYTES, PARTITION_ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,46 @@ SETTINGS = (
     Setting("lake.path", str, ".headrace/lake", "folder of the lake's Delta tables"),
     Setting("store.path", str, ".headrace/store.db", "file of the SQLite store"),
     Setting(
+        "cassandra.hosts", str, "", "nodes of Cassandra or ScyllaDB that are asked first, with commas; empty: SQLite"
+    ),
+    Setting("cassandra.port", int, 9042, "port of CQL", low=1, high=65535),
+    Setting(
+        "cassandra.keyspace", str, "headrace", "keyspace of the project, of its own", pattern="[a-z][a-z0-9_]{0,47}"
+    ),
+    Setting("cassandra.datacenter", str, "", "the datacenter that is read and written; empty: the first node's"),
+    Setting("cassandra.replicas", int, 3, "replicas of a keyspace that Headrace makes", low=1),
+    Setting(
+        "cassandra.consistency", str, "LOCAL_QUORUM", "of reads and writes: LOCAL_QUORUM, QUORUM, EACH_QUORUM or ALL"
+    ),
+    Setting("cassandra.user", str, "", "user"),
+    Setting("cassandra.password", str, "", "password, as env:NAME or file:PATH", secret=True),
+    Setting("cassandra.ca", str, "", "file of the certificates that nodes are trusted by; empty: no TLS"),
+    Setting("cassandra.certificate", str, "", "file of this client's certificate"),
+    Setting("cassandra.key", str, "", "file of this client's key"),
+    Setting("cassandra.bundle", str, "", "file of Astra's secure connect bundle, instead of hosts and certificates"),
+    Setting("cassandra.timeout", float, 10.0, "seconds that a node has for an answer", low=0.1),
+    Setting(
+        "cassandra.patience",
+        float,
+        120.0,
+        "seconds for which those who count try again while too few nodes answer",
+        low=0,
+    ),
+    Setting(
+        "cassandra.partition_rows",
+        int,
+        PARTITION_ROWS,
+        "rows that a partition may have at most, as tables are planned",
+        low=1,
+    ),
+    Setting(
+        "cassandra.partition_size",
+        str,
+        f"{PARTITION_BYTES // 1_000_000}MB",
+        "bytes that a partition may have at most, as tables are planned",
+        pattern=r"\d+(\.\d+)? ?([KMGT]i?)?B",
+    ),
+    Setting(
         "engine.memory",
         str,
         "640MB",
@@ -75,7 +116,20 @@ SETTINGS = (
     Setting("kafka.ca", str, "", "file of the certificates that brokers are trusted by"),
     Setting("kafka.certificate", str, "", "file of this client's certificate"),
     Setting("kafka.key", str, "", "file of this client's key"),
+    Setting("postgres.url", str, "", "database of the store: postgresql://USER@HOST:PORT/DATABASE; empty: SQLite"),
+    Setting("postgres.password", str, "", "password for it, as env:NAME or file:PATH", secret=True),
+    Setting("postgres.schema", str, "headrace", "schema of the project, of its own", pattern="[a-z_][a-z0-9_]{0,62}"),
+    Setting("postgres.ca", str, "", "file of the certificates that the server is trusted by; empty: what the URL says"),
     Setting("run.on_failure", str, "", "command that a failed run calls; it gets the error as JSON on standard input"),
+    Setting(
+        "metrics.port",
+        int,
+        0,
+        "port for the metrics of `stream`, `run --every` and `land --every`; 0: none",
+        low=0,
+        high=65535,
+    ),
+    Setting("metrics.host", str, "127.0.0.1", "address that they are shown at, to everybody who can reach it"),
     Setting("serve.host", str, "127.0.0.1", "address to listen on"),
     Setting("serve.port", int, 8000, "port to listen on; 0: any free one", low=0, high=65535),
     Setting(

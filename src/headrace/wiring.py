@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.errors import SettingError
+from headrace.ports import Insisting, Inspectable
 from headrace.settings import Settings, size
 
 if TYPE_CHECKING:
-    from headrace.ports import Drop, Engine, Inbox, Lake, Log, Observer, Store
+    from headrace.ports import Drop, Engine, Inbox, Inspect, Lake, Log, Observer, Store
 
 
 def engine(folder: Path, settings: Settings, *others: Path) -> Engine:
@@ -96,9 +98,35 @@ def log(settings: Settings, lake: Lake, engine: Engine) -> Log:
 
 
 def store(folder: Path, settings: Settings) -> Store:
+    if settings["cassandra.hosts"] or settings["cassandra.bundle"]:
+        if settings["postgres.url"]:
+            raise SettingError(
+                "HR0601", "there are two stores: postgres.url, and cassandra's", help="leave one of them out"
+            )
+        from headrace.adapters.cassandra_session import Address
+        from headrace.adapters.cassandra_store import CassandraStore
+
+        hosts = tuple(host.strip() for host in str(settings["cassandra.hosts"]).split(",") if host.strip())
+        names = [field.name for field in fields(Address) if field.name != "hosts"]
+        return CassandraStore(Address(hosts, **{name: settings[f"cassandra.{name}"] for name in names}))
+    if settings["postgres.url"]:
+        from headrace.adapters.postgres_store import PostgresStore
+
+        return PostgresStore(**{name: settings[f"postgres.{name}"] for name in ("url", "password", "ca", "schema")})
     from headrace.adapters.sqlite_store import SQLiteStore
 
     return SQLiteStore(folder / settings["store.path"])
+
+
+def inspect(store: Store) -> Inspect | None:
+    """What looks at a store's own tables and nodes; None for one file, of which there is nothing to see."""
+    return store.inspection() if isinstance(store, Inspectable) else None
+
+
+def insist(store: Store) -> None:
+    """Has a store that may be out of reach for a while waited for: by who counts, not by who answers."""
+    if isinstance(store, Insisting):
+        store.insist()
 
 
 def run_lock(folder: Path) -> AbstractContextManager[None]:
@@ -138,6 +166,8 @@ class _Silence:
     def advance(self, count: int) -> None: ...
 
     def end(self, verb: str, subject: str, counts: Mapping[str, int], seconds: float, note: str = "") -> None: ...
+
+    def counted(self, source: str, outcomes: Mapping[str, int], seconds: float, newest: str) -> None: ...
 
     def alarm(self, text: str) -> None: ...
 

@@ -24,6 +24,8 @@ SPEED = "_speed"
 class SQLiteStore:
     """Serving tables and control rows in one file; a connection a thread, opened at first use."""
 
+    is_remote = False
+
     def __init__(self, file: Path) -> None:
         self.file = file
         self._local = threading.local()
@@ -43,6 +45,9 @@ class SQLiteStore:
     def control(self, name: str) -> str | None:
         rows = self._read("SELECT value FROM control WHERE name = ?", (name,))
         return rows[0][0] if rows else None
+
+    def controls(self, names: Sequence[str]) -> list[str | None]:
+        return [self.control(name) for name in names]
 
     def set_control(self, name: str, value: str) -> None:
         with self._writing() as connection:

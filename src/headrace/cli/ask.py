@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from headrace.cli.shared import open_app, print_json, print_table
-from headrace.errors import NotFoundError, ParameterError
+from headrace.errors import NotFoundError, ParameterError, nearest
 
 if TYPE_CHECKING:
     from headrace.flow.answer import Answer
@@ -31,23 +31,39 @@ class Question(click.Command):
         return super().parse_args(ctx, args)
 
 
-def parameters(arguments: list[str]) -> dict[str, Any]:
-    """``a=1``, ``--a 1`` and ``--a-b=1`` as parameters; a name given twice is a list."""
+def option(name: str) -> str:
+    """A parameter's name as an option."""
+    return "--" + name.replace("_", "-")
+
+
+def parameters(ctx: click.Context, project: LoadedProject, query: str) -> dict[str, Any]:
+    """What is left of the command line as the query's parameters: ``a_b=1``, ``--a-b 1`` and ``--a-b=1``; a name that is
+    given twice is a list."""
+    if query.startswith("-"):
+        verb = ctx.command.name
+        raise ParameterError("HR0502", f"{query} stands before the query's name", parameter=query, help=f"headrace {verb} NAME {query} VALUE")  # fmt: skip
+    if query not in project.queries:
+        raise NotFoundError("HR0501", f"no query '{query}'", help=nearest(query, project.queries))
+    options = {option(p.name): p.name for p in project.queries[query].parameters}
     found: dict[str, Any] = {}
-    waiting = list(arguments)
+    waiting = list(ctx.args)
     while waiting:
         word = waiting.pop(0)
-        if word.startswith("--"):
-            name, _, value = word[2:].partition("=")
-            if not _:
-                if not waiting:
+        if word.startswith("-") and word.partition("=")[0].replace("_", "-") not in options:
+            known = [*options, *(o for p in ctx.command.params for o in p.opts if o.startswith("--")), "--help"]
+            word = word.partition("=")[0]
+            raise ParameterError("HR0502", f"query '{query}' has no option {word}", parameter=word, help=nearest(word, known))  # fmt: skip
+        if word.startswith("-"):
+            word, given, value = word.partition("=")
+            name = options[word.replace("_", "-")]
+            if not given:
+                if not waiting or waiting[0].startswith("--"):
                     raise ParameterError("HR0502", f"{word} needs a value", parameter=name, help=f"{word} VALUE")
                 value = waiting.pop(0)
-            name = name.replace("-", "_")
         elif "=" in word:
             name, _, value = word.partition("=")
         else:
-            raise ParameterError("HR0502", f"'{word}' is not a parameter", parameter=word, help="write name=value")
+            raise ParameterError("HR0502", f"'{word}' is not a parameter", parameter=word, help="write name=value, and quotes around a value with a space")  # fmt: skip
         found[name] = (
             value if name not in found else [*(found[name] if isinstance(found[name], list) else [found[name]]), value]
         )
@@ -75,7 +91,7 @@ def query(ctx: click.Context, name: str | None, output: str, as_json: bool, curs
         else:
             print_table(["query", "parameters", "what it answers"], rows)
         return
-    answer = app.reader.answer(name, parameters(ctx.args), cursor)
+    answer = app.reader.answer(name, parameters(ctx, app.project, name), cursor)
     _write(answer, "json" if as_json else output)
 
 
@@ -103,7 +119,6 @@ def _write(answer: Answer, output: str) -> None:
 
 def describe(project: LoadedProject, name: str) -> None:
     """A query's own help: what it answers, its parameters, its columns."""
-    from headrace.errors import nearest
     from headrace.sql.parameters import example
 
     found = project.queries.get(name)
@@ -114,9 +129,9 @@ def describe(project: LoadedProject, name: str) -> None:
     click.echo(f"headrace query {name} {asked}\n")
     if found.parameters:
         print_table(
-            ["parameter", "type", "required", "default"],
+            ["parameter", "option", "type", "required", "default"],
             [
-                [p.name, f"{p.type}{'[]' if p.many else ''}", "yes" if p.required else "no", p.default]
+                [p.name, option(p.name), f"{p.type}{'[]' if p.many else ''}", "yes" if p.required else "no", p.default]
                 for p in found.parameters
             ],
         )
@@ -133,7 +148,8 @@ def describe(project: LoadedProject, name: str) -> None:
 @click.pass_context
 def why(ctx: click.Context, name: str, records: int, as_json: bool) -> None:
     """Show where an answer comes from: parts, generation, contributing records by file, repairs, quarantine."""
-    found = open_app(ctx).why(name, parameters(ctx.args), records)
+    app = open_app(ctx)
+    found = app.why(name, parameters(ctx, app.project, name), records)
     if as_json:
         print_json(found)
         return

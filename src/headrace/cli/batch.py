@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,21 @@ import click
 
 from headrace.cli.shared import Progress, open_app, print_json, print_table
 from headrace.errors import HeadraceError, SettingError
+from headrace.model.retention import spelled
 
 if TYPE_CHECKING:
     from headrace.app import App
     from headrace.model.run import Run
+    from headrace.ops.exporter import Exporter
+    from headrace.ports import Observer
+
+
+METRICS_PORT = click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    help="Show metrics there (default: metrics.port, 0: not).",
+)
 
 
 @click.command()
@@ -28,17 +40,32 @@ if TYPE_CHECKING:
 @click.option("--refit", is_flag=True, help="Compute pinned yardsticks anew.")
 @click.option("--take-over", is_flag=True, help="Do without stream workers that are registered but dead.")
 @click.option("--every", metavar="TIME", help="Repeat: 30s, 5m, 1h.")
+@METRICS_PORT
 @click.option("--quiet", "-q", is_flag=True, help="No line a step.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run's record as JSON.")
 @click.pass_context
-def run(ctx: click.Context, full: bool, refit: bool, take_over: bool, every: str | None, quiet: bool, as_json: bool) -> int:  # fmt: skip
+def run(ctx: click.Context, full: bool, refit: bool, take_over: bool, every: str | None, metrics_port: int | None, quiet: bool, as_json: bool) -> int:  # fmt: skip
     """Land, refine, aggregate and publish what is new. Safe to kill and to repeat at any moment."""
     wait = _seconds(every) if every else None
+    exporter = _exporter(open_app(ctx, **{"metrics.port": metrics_port}), "run") if every else None
+    with exporter or nullcontext():
+        return _run(ctx, exporter, wait, full=full, refit=refit, take_over=take_over, quiet=quiet, as_json=as_json)
+
+
+def _run(
+    ctx: click.Context, exporter: Exporter | None, wait: float | None, *, full: bool, refit: bool, take_over: bool,
+    quiet: bool, as_json: bool,
+) -> int:  # fmt: skip
     while True:
         app = open_app(ctx)  # anew each time, as an engine remembers every file that it has read
         progress = Progress(quiet=quiet or as_json)
+        if exporter is not None:
+            exporter.watch(app)
         try:
-            record = app.run(progress, full=full, refit=refit, take_over=take_over)
+            observer = exporter.observe(progress) if exporter is not None else progress
+            record = app.run(observer, full=full, refit=refit, take_over=take_over)
+            if exporter is not None:
+                exporter.ran(app, record)
         except HeadraceError as error:
             _on_failure(app, error)
             if wait is None:
@@ -56,20 +83,25 @@ def run(ctx: click.Context, full: bool, refit: bool, take_over: bool, every: str
 @click.command()
 @click.option("--accept-gaps", is_flag=True, help="Go on behind records that are gone from the log.")
 @click.option("--every", metavar="TIME", help="Repeat: 1s, 5m.")
+@METRICS_PORT
 @click.option("--quiet", "-q", is_flag=True, help="No line a step.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record of what landed as JSON.")
 @click.pass_context
-def land(ctx: click.Context, accept_gaps: bool, every: str | None, quiet: bool, as_json: bool) -> None:
+def land(ctx: click.Context, accept_gaps: bool, every: str | None, metrics_port: int | None, quiet: bool, as_json: bool) -> None:  # fmt: skip
     """Land what the inbox has, and copy what the log has to bronze; counting is for `run` and `stream`."""
     wait = _seconds(every) if every else None
-    while True:
-        app = open_app(ctx)
-        record = app.land(Progress(quiet=quiet or as_json), accept_gaps=accept_gaps)
-        if as_json:
-            print_json({"steps": [{"source": s.subject, "note": s.note, **s.counts} for s in record.steps]})
-        if wait is None:
-            return
-        time.sleep(wait)
+    exporter = _exporter(open_app(ctx, **{"metrics.port": metrics_port}), "land") if every else None
+    with exporter or nullcontext():
+        while True:
+            app, progress = open_app(ctx), Progress(quiet=quiet or as_json)
+            record = app.land(exporter.observe(progress) if exporter else progress, accept_gaps=accept_gaps)
+            if exporter is not None:
+                exporter.worked()
+            if as_json:
+                print_json({"steps": [{"source": s.subject, "note": s.note, **s.counts} for s in record.steps]})
+            if wait is None:
+                return
+            time.sleep(wait)
 
 
 @click.command()
@@ -77,25 +109,38 @@ def land(ctx: click.Context, accept_gaps: bool, every: str | None, quiet: bool, 
 @click.option(
     "--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes that share the lanes."
 )
+@METRICS_PORT
 @click.option("--quiet", "-q", is_flag=True, help="No line for what lands.")
 @click.pass_context
-def stream(ctx: click.Context, until_caught_up: bool, workers: int, quiet: bool) -> int:
-    """Count records as they arrive, until stopped. Safe to kill at any moment; SIGTERM finishes what is under way."""
-    app = open_app(ctx)
+def stream(ctx: click.Context, until_caught_up: bool, workers: int, metrics_port: int | None, quiet: bool) -> int:
+    """Count records as they arrive, until stopped. Safe to kill at any moment; SIGTERM finishes what is under way. Of several
+    workers each shows its metrics at a port of its own, the one that follows."""
+    app = open_app(ctx, **{"metrics.port": metrics_port})
     if workers > 1 and app.log.is_bronze:
         raise SettingError(
             "HR0601", f"--workers is {workers}", help="several workers share the partitions of a log: set kafka.brokers"
         )
+    exporter, progress = _exporter(app, "stream"), Progress(quiet=quiet)
+    with exporter or nullcontext():
+        if exporter is None:
+            return _stream(app, progress, until_caught_up=until_caught_up, workers=workers)
+        exporter.watch(app)
+        return _stream(app, exporter.observe(progress), until_caught_up=until_caught_up, workers=workers)
+
+
+def _stream(app: App, observer: Observer, *, until_caught_up: bool, workers: int) -> int:
     command = [sys.executable, "-m", "headrace", "--project", str(app.folder), "stream", "--quiet"]
     command += ["--until-caught-up"] if until_caught_up else []
-    others = [subprocess.Popen(command) for _ in range(workers - 1)]  # noqa: S603  # this very program
+    port = app.settings["metrics.port"]
+    ports = [str(port + i) if port else "0" for i in range(1, workers)]
+    others = [subprocess.Popen([*command, "--metrics-port", one]) for one in ports]  # noqa: S603  # this very program
     told: list[int] = []
     before = {
         number: signal.signal(number, lambda number, _: told.append(number))
         for number in (signal.SIGTERM, signal.SIGINT)
     }
     try:
-        count = app.stream(Progress(quiet=quiet), until_caught_up=until_caught_up, stopped=lambda: bool(told))
+        count = app.stream(observer, until_caught_up=until_caught_up, stopped=lambda: bool(told))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -105,6 +150,15 @@ def stream(ctx: click.Context, until_caught_up: bool, workers: int, quiet: bool)
             other.wait()
     click.echo(f"{count:,} records counted")
     return 128 + told[0] if told else 0
+
+
+def _exporter(app: App, verb: str) -> Exporter | None:
+    """What shows the metrics of this process; None where nobody wants them."""
+    if not app.settings["metrics.port"]:
+        return None
+    from headrace.ops.exporter import Exporter
+
+    return Exporter(app, verb)
 
 
 def _seconds(text: str) -> float:
@@ -222,9 +276,15 @@ def status(ctx: click.Context, as_json: bool) -> None:
         )
         mended = f", {last['repaired']:,} mended by generation {last['mended_by']}" if last["mended_by"] else ""
         click.echo(f"\nreconciled  {last['at']}: {said}{mended}")
+    for table in found["damaged"]:
+        click.echo(f"damaged     {table['table']}: {table['what']}; `headrace run` builds it anew")
     for floor in found["floors"]:
         since = f"windows from {floor['start']} on" if floor["start"] else "all windows so far"
         click.echo(f"kept        {floor['mart']}: {since} ({floor['kept']})")
+    for each in found["goals"]:
+        behind = "nothing is counted yet" if each["as_of"] is None else f"{_ago(round(each['behind']))} behind"
+        stale = each["as_of"] is None or each["behind"] > each["goal"]
+        click.echo(f"{'stale' if stale else 'fresh':<11} {each['mart']}: {behind} (goal: {spelled(each['goal'])})")
     for gap in found["gaps"]:
         click.echo(f"missing  offsets {gap['first']} to {gap['next']} of {gap['lane']}")
     for record in found["isolated"]:

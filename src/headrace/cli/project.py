@@ -114,6 +114,7 @@ def test(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> int:
     help="Where to: the inbox's folder (default), its SFTP server, the sources' topics, or another folder; may be repeated.",
 )
 @click.option("--again", is_flag=True, help="Begin anew instead of going on where it was interrupted.")
+@click.option("--only", metavar="NAME", help="One generator of samples.py, instead of generate.")
 @click.option(
     "--original", is_flag=True, help="The very files of the system that the project replaces, if it can make them."
 )
@@ -126,6 +127,7 @@ def gen(
     seed: int,
     to: tuple[str, ...],
     again: bool,
+    only: str | None,
     original: bool,
 ) -> None:
     """Generate a project's sample data (`samples.py`) into its inbox, onto its SFTP server, or into its topics.
@@ -149,8 +151,11 @@ def gen(
             raise SettingError("HR0601", f"--volume is '{volume}'", help=known)
         scale = volumes[volume]
     targets = [part for name in to or ("folder",) for part in name.split(",") if part]
+    if only is not None and only not in app.generators():
+        raise SettingError("HR0601", f"--only is '{only}'", help=nearest(only, app.generators()))
     started = time.monotonic()
-    counts = app.deliver(Progress(), targets, scale, seed, what="original" if original else "generate", again=again)
+    what = only or ("original" if original else "generate")
+    counts = app.deliver(Progress(), targets, scale, seed, what=what, again=again)
     where = ", ".join(str(app.folder / app.settings["inbox.path"]) if name == "folder" else name for name in targets)
     rest = f", {counts['there already']:,} were there" if counts["there already"] else ""
     click.echo(

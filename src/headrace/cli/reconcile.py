@@ -37,7 +37,7 @@ def reconcile(ctx: click.Context, marts: tuple[str, ...], sample: int | None, wh
         print_json({**asdict(found), "drifted": found.drifted, "tables": tables})
     else:
         _show(found)
-    return 1 if found.drifted else 0
+    return 1 if found.drifted or found.damaged else 0
 
 
 @click.command()
@@ -81,12 +81,14 @@ def _show(found: Found) -> None:
             click.echo(f"              … and {drift.drifted - len(drift.shown)} more keys of {drift.table}")
         if drift.unchecked:
             click.echo(f"    {drift.unchecked} ranges of {drift.table} are not whole in bronze yet: headrace land")
+    for name, what in found.damaged.items():
+        click.echo(f"    HR0427: {name}: {what}")
     left = sum(d.drifted - d.repaired for d in found.tables) if found.mended_by is not None else 0
     if left:
         click.echo(
             f"    {left} keys were written, but a row there says that it is newer than any run: change the query, so that it gets a new table"
         )
-    if not found.drifted:
+    if not found.drifted and not found.damaged:
         click.echo(f"generation {found.generation} answers what bronze says")
     elif found.mended_by is not None:
         click.echo(

@@ -83,6 +83,9 @@ class Progress:
             if said and not self.quiet:
                 click.echo(f"{verb:<10} {subject:<34} {said}{tail}  {seconds:.2f} s", err=True)
 
+    def counted(self, source: str, outcomes: Mapping[str, int], seconds: float, newest: str) -> None:
+        """Nothing: there are many a second."""
+
     def alarm(self, text: str) -> None:
         self.alarms.append(text)
         click.echo(f"alarm      {text}", err=True)

@@ -1,4 +1,4 @@
-"""What ``project.py`` is written with: sources, references, rules, flags, pins, retention and pages."""
+"""What ``project.py`` is written with: sources, references, rules, flags, pins, retention, goals and pages."""
 
 from __future__ import annotations
 
@@ -105,6 +105,10 @@ class Project:
         self.pins: list[str] = []
         self.keeps: dict[str, tuple[int, Place]] = {}
         """By mart, seconds and where that is declared."""
+        self.expected: dict[str, tuple[dict[str, int], Place]] = {}
+        """By mart, how many values its columns will have, and where that is declared."""
+        self.goals: dict[str, tuple[int, Place]] = {}
+        """The same of freshness."""
         self.errors: list[DeclarationError] = []
         if not IDENTIFIER.match(name):
             self.wrong("HR0103", f"'{name}' is not a project name", _here(), "lower-case letters, digits and _")
@@ -181,6 +185,28 @@ class Project:
         if mart in self.keeps:
             self.wrong("HR0108", f"'{mart}' is kept twice", place)
         self.keeps[mart] = seconds or 1, place
+
+    def expect(self, mart: str, **values: int) -> None:
+        """Says how many values columns of a mart's grain will have, as ``shop=40, category=12``, its window aside: so
+        `headrace plan` can tell how large partitions become before there is any data."""
+        place = _here()
+        for name, count in values.items():
+            if type(count) is not int or count < 1:
+                self.wrong("HR0103", f"expect('{mart}'): {name} is {count!r}", place, "a number of values, as 1000")
+        if mart in self.expected:
+            self.wrong("HR0103", f"'{mart}' is expected twice", place)
+        self.expected[mart] = values, place
+
+    def fresh(self, mart: str, within: str) -> None:
+        """Sets the goal for how fresh a mart is, as ``"5 minutes"``: the newest event that its answers count is to be no older,
+        by the clock. Nothing is enforced: ``headrace status`` tells, and ``headrace monitor export`` makes alerts of it."""
+        place, seconds = _here(), _duration(within)
+        if not seconds:
+            what = f"fresh('{mart}') has the goal {within!r}"
+            self.wrong("HR0110", what, place, "a number and a unit, as 5 minutes, 12 hours")
+        if mart in self.goals:
+            self.wrong("HR0110", f"'{mart}' has two goals", place)
+        self.goals[mart] = seconds or 1, place
 
     def page(self, title: str, *tiles: Tile, refresh: str = "", **filters: str) -> None:
         """Adds a page of tiles. ``filters`` are the first values of parameters that its queries share; with ``refresh``

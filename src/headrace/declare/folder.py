@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from headrace.declare import tables
 from headrace.declare.builder import IDENTIFIER, Project
 from headrace.declare.routes import Routes
 from headrace.errors import DeclarationError, HeadraceError, ParameterError, Place, ProjectErrors, nearest
@@ -19,7 +20,7 @@ from headrace.model.page import FIGURES, Page
 from headrace.model.project import LoadedProject
 from headrace.model.retention import Retention
 from headrace.model.route import Route, RouteParameter, fields
-from headrace.model.serving import Parameter
+from headrace.model.serving import Bucket, Parameter
 from headrace.model.source import Source
 from headrace.model.types import Column, Type, parse_type
 from headrace.sql.compose import compile_query
@@ -103,6 +104,15 @@ class _Loader:
         retention = {
             name: self.check_keep(loaded, name, *given) for name, given in project.keeps.items() if name not in written
         }
+        for name, (values, place) in project.expected.items():
+            if name not in written:
+                self.check_expected(name, values, place)
+        buckets: dict[str, Bucket] = {}
+        try:
+            buckets = tables.buckets(tables.read(self.folder), self.queries.values())
+        except DeclarationError as error:
+            self.errors.append(error)
+        goals = {name: self.check_fresh(loaded, name, *at) for name, at in project.goals.items() if name not in written}
         # What reads a table that has errors of its own is not wrong for that.
         broken = (
             {f.stem for kind in ("silver", "marts") for f in (self.folder / kind).glob("*.sql")}
@@ -125,7 +135,13 @@ class _Loader:
                     ),
                 )
             )
-        return replace(loaded, retention={name: keep for name, keep in retention.items() if keep is not None})
+        return replace(
+            loaded,
+            retention={name: keep for name, keep in retention.items() if keep is not None},
+            buckets=buckets,
+            expected={name: values for name, (values, _) in project.expected.items()},
+            goals={name: seconds for name, seconds in goals.items() if seconds},
+        )
 
     def run_declarations(self) -> Project:
         file = self.folder / "project.py"
@@ -386,6 +402,29 @@ class _Loader:
                 )
                 wrong(what, f'{fact}: lateness="1 hour", or by how much its records come late')
         return Retention(window.column, window.unit, span)
+
+    def check_expected(self, name: str, values: Mapping[str, int], place: Place) -> None:
+        mart = self.marts.get(name)
+        if mart is None:
+            what, help = f"expect('{name}') names no mart", nearest(name, self.marts)
+            self.errors.append(self.relative(DeclarationError("HR0103", what, place=place, help=help)))
+            return
+        for column in values:
+            if mart.grain_column(column) is None:
+                what = f"expect('{name}') names '{column}', which is not in its grain"
+                help = nearest(column, [c.name for c in mart.grain])
+                self.errors.append(self.relative(DeclarationError("HR0103", what, place=place, help=help)))
+
+    def check_fresh(self, project: LoadedProject, name: str, seconds: int, place: Place) -> int:
+        """The goal of a mart; 0, and an error, where nothing tells how fresh it is."""
+        mart = project.marts.get(name)
+        if mart is not None and project.facts_of(name):
+            return seconds
+        what, help = f"fresh('{name}') names no mart", nearest(name, project.marts)
+        if mart is not None:
+            what, help = f"'{name}' counts no source of facts, so that it has no newest event", "leave fresh() out"
+        self.errors.append(self.relative(DeclarationError("HR0110", what, place=place, help=help)))
+        return 0
 
     # Queries and pages
 

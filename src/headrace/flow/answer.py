@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.errors import NotFoundError, NotReadyError, OutsideError, ParameterError, nearest
-from headrace.flow.control import POINTER, progress_of
+from headrace.flow.control import POINTER
 from headrace.flow.watermark import UNKNOWN, Finality, newest_of, watermark
 from headrace.model.project import LoadedProject
 from headrace.model.serving import ServingTable
@@ -21,7 +21,7 @@ from headrace.ports import Store
 from headrace.seam import generation as generations
 from headrace.seam import pointer as pointers
 from headrace.seam.floor import floor_of
-from headrace.seam.generation import Generation, moment_order
+from headrace.seam.generation import Generation, moment_order, stored
 from headrace.seam.pointer import Pointer
 from headrace.seam.reader import live
 from headrace.sql.gold import stored_type
@@ -32,6 +32,8 @@ from headrace.sql.query import Plan, Query
 Row = tuple[Any, ...]
 Bounds = tuple[Any, bool, Any, bool]
 OPEN: Bounds = (None, True, None, True)
+BUCKETS = 400
+"""Buckets of time that one read may ask for: a year of days, thirty of months."""
 TRIES = 20
 """Reads that publications may overtake before the reader gives up."""
 
@@ -76,6 +78,10 @@ class View:
     def streamed(self) -> bool:
         """Whether there may be speed rows to add."""
         return self.generation.epoch in self.pointer.streamed
+
+    def stored(self, table: ServingTable) -> ServingTable:
+        """A table as the generation keeps it in the store."""
+        return stored(table, self.generation.tables.get(table.name))
 
     def live(self, table: ServingTable, rows: Sequence[Row]) -> list[Row]:
         return live(rows, len(table.key), self.pointer.generation, self.pointer.abandoned)
@@ -303,6 +309,8 @@ class Reader:
         above = view.above(table, partition, bounds)
         if above is None:
             return []
+        table = view.stored(table)
+        _limited(table, above)
         rows = view.live(table, self.store.fetch(table, partition, above, reverse=reverse))
         return view.kept(table, view.added(table, rows, self._speed(table, partition, above, view), reverse=reverse))
 
@@ -319,13 +327,13 @@ class Reader:
         above = view.above(plan.table, partition, bounds)
         if above is None:
             return rows, False
+        table = view.stored(plan.table)
+        _limited(table, above)
         size = self._spread.get(plan.table.name, 1) * (limit + 1) + 1
         start, end = len(plan.table.partition), len(plan.table.key)
-        speed = self._speed(plan.table, partition, above, view)
+        speed = self._speed(table, partition, above, view)
         while True:
-            fetched = list(
-                self.store.fetch(plan.table, partition, above, reverse=plan.reverse, after=after, limit=size)
-            )
+            fetched = list(self.store.fetch(table, partition, above, reverse=plan.reverse, after=after, limit=size))
             last = len(fetched) < size
             if not last:
                 # The second slot of the last key may lie beyond the page: leave that key to the next one.
@@ -350,11 +358,10 @@ class Reader:
         table = view.generation.tables.get(query.tables[0].name)
         mart = self.project.marts.get(query.tables[0].origin)
         streamed = view.streamed and mart is not None and mart.is_streamed
-        known = []
-        for lane in table.lanes if table is not None else ():
-            _, newest, _ = progress_of(self.store, view.generation.epoch, lane) if streamed else (0, "", "")
-            moments = [view.generation.as_of.get(lane, ""), newest]
-            known += [moment for moment in [max(moments, key=moment_order)] if moment]
+        lanes = table.lanes if table is not None else ()
+        known = [
+            moment for moment in newest_of(view.generation, self.store if streamed else None, lanes).values() if moment
+        ]
         return min(known, key=moment_order) if known else None
 
     def _cursor(self, query: Query, values: Mapping[str, Any], key: Row) -> str:
@@ -380,13 +387,29 @@ class Reader:
         return tuple(key)
 
 
+def _limited(table: ServingTable, bounds: Bounds) -> None:
+    """Refuses a read of more buckets than one answer may ask for: each is a read of its own, and most of them of nothing.
+
+    Raises ParameterError HR0504.
+    """
+    if table.bucket is None or not table.bucket.of_time:
+        return
+    name, kind = table.clustering[0].name, table.bucket.kind
+    low, _, high, _ = bounds
+    if low is not None and high is not None and len(table.buckets(low, high)) <= BUCKETS:
+        return
+    asked = f"{len(table.buckets(low, high)):,} {kind}s" if low is not None and high is not None else f"all {kind}s"
+    what = f"the range of '{name}' spans {asked}, and one answer reads at most {BUCKETS}"
+    raise ParameterError("HR0504", what, parameter=name, help="a narrower range")
+
+
 def _could_be(value: object, type: Type) -> bool:
     """Whether a value out of a cursor is a stored value of a type."""
     if stored_type(type) == "BIGINT":
         return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
     if stored_type(type) == "DOUBLE":
         return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
+    return isinstance(value, str) and not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value)
 
 
 def _is_between(key: Row, after: Row | None, upto: Row | None, reverse: bool) -> bool:

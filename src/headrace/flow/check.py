@@ -25,11 +25,11 @@ def report(project: LoadedProject) -> dict[str, Any]:
     for query in project.queries.values():
         for plan in query.plans.values():
             table = plan.table
-            bound = f"at most {MOST} rows" if plan.in_key_order and query.limit else "one partition"
-            if not table.partition:
-                bound = "the whole table" if not plan.in_key_order else bound
+            bound = "one partition" if table.partition else "the whole table"
+            if plan.in_key_order and query.limit:
+                bound = f"at most {MOST} rows"
             elif table.clustering and plan.bounds(_Anything()) != (None, True, None, True):
-                bound = f"a range of {table.clustering[0].name}" if not plan.in_key_order or not query.limit else bound
+                bound = f"a range of {table.clustering[0].name}"
             tables.append(
                 {"query": query.name, "table": table.name, "partition": ", ".join(c.name for c in table.partition) or "(one)",
                  "clustering": ", ".join(c.name for c in table.clustering), "fetch": bound}

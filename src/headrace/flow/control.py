@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from headrace.ports import Store
 from headrace.seam import epoch as epochs
@@ -53,13 +53,21 @@ def epoch_of(store: Store, number: int) -> Epoch:
 
 def reached(store: Store, name: str) -> tuple[int, str]:
     """A row that only rises: the offset that it has reached and what is noted with it; 0 where there is none."""
-    offset, _, noted = (store.control(name) or "0").partition(" ")
+    return _risen(store.control(name))
+
+
+def progress_of(store: Store, epoch: int, lanes: Iterable[str]) -> dict[str, tuple[int, str, str]]:
+    """How far the stream is in each lane: the offset below which everything is counted, the newest event time there, and
+    the log's mark of a record below it; empty where there is none."""
+    names = {lane: epochs.progress_name(epoch, lane) for lane in lanes}
+    found = {}
+    for lane, text in zip(names, store.controls(list(names.values())), strict=True):
+        offset, noted = _risen(text)
+        as_of, _, mark = noted.partition(" ")
+        found[lane] = offset, as_of, mark
+    return found
+
+
+def _risen(text: str | None) -> tuple[int, str]:
+    offset, _, noted = (text or "0").partition(" ")
     return int(offset), noted
-
-
-def progress_of(store: Store, epoch: int, lane: str) -> tuple[int, str, str]:
-    """How far the stream is in a lane: the offset below which everything is counted, the newest event time there, and the
-    log's mark of a record below it; empty where there is none."""
-    offset, noted = reached(store, epochs.progress_name(epoch, lane))
-    as_of, _, mark = noted.partition(" ")
-    return offset, as_of, mark

@@ -60,9 +60,9 @@ class Housekeeping:
         """Deletes files that neither the newest versions nor the answering generation or its predecessor use, once they
         are older than that: a run that is going on writes files that no version names yet."""
         kept = self._generations()
-        self._drop_tables({table for generation in kept for table in generation.tables})
+        self._drop_tables({state.name(table) for generation in kept for table, state in generation.tables.items()})
         named = [(f"gold/{n}", s.version) for g in kept for n, s in g.marts.items()]
-        named += [(f"serving/{n}", s.version) for g in kept for n, s in g.tables.items()]
+        named += [(f"serving/{s.name(n)}", s.version) for g in kept for n, s in g.tables.items()]
         # The workers that may begin in an epoch join the references that it has pinned.
         epochs = [epoch_of(self.reader.store, generation.epoch) for generation in kept]
         named += [(f"silver/{n}", version) for epoch in epochs for n, version in epoch.references.items()]

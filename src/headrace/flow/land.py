@@ -54,6 +54,8 @@ def land(
     rows = sum(e.rows for e in arrivals.landed)
     rejected = sum(1 for e in arrivals.landed if e.rejected)
     step.counts = {"files": len(arrivals.landed) - rejected, "rejected": rejected, "rows": rows}
+    if arrivals.landed:
+        step.counts["bytes"] = sum(entry.size for entry in arrivals.landed)
     if rows and not through:
         step.counts |= {"unreadable": unreadable, "bronze": rows - unreadable}
     if arrivals.unfinished:

@@ -22,15 +22,17 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Mending:
-    """``marts`` are computed whole; of ``tables`` the keys in the engine's named tables are written, whatever the lake
-    believes; ``sources`` are judged anew; ``opens`` says that an epoch has to open. Of a ``window``'s mart those windows
-    are computed anew, and no others."""
+    """``marts`` are computed whole; of ``tables``, by the names of their definitions, the keys in the engine's named
+    tables are written, whatever the lake believes; ``sources`` are judged anew; ``opens`` says that an epoch has to open. Of a ``window``'s mart those windows
+    are computed anew, and no others. ``rebuilt`` are tables, by the names of their definitions, that get a new table of the
+    store, as rows of theirs can not be written any more."""
 
     marts: frozenset[str] = frozenset()
     tables: Mapping[str, str] = field(default_factory=dict)
     sources: frozenset[str] = frozenset()
     opens: bool = False
     window: Window | None = None
+    rebuilt: frozenset[str] = frozenset()
 
 
 NOTHING = Mending()

@@ -106,8 +106,10 @@ def publish(
         state = [(merged, engine.write(live_sql(table, pieces, len(files) + 1), merged))]
 
     def write() -> None:
+        # In order of key: rows that lie together in the store are written together.
         names = ", ".join(f'"{n}"' for n in (*table.columns, "_slot", "_gen"))
-        for batch in engine.batches(f"SELECT {names} FROM {engine.scan([path], state_columns(table))}"):
+        order = "".join(f'{", " if at else " ORDER BY "}"{c.name}"' for at, c in enumerate(table.key))
+        for batch in engine.batches(f"SELECT {names} FROM {engine.scan([path], state_columns(table))}{order}"):
             store.put(table, batch)
             observer.advance(len(batch))
         lake.commit(folder, state, keep=files if len(files) < PIECES else (), base=newest)
@@ -115,7 +117,8 @@ def publish(
         observer.end("publish", table.name, step.counts, step.seconds, step.note)
 
     writer(write)
-    return step, TableState(next_version(newest), definition, lanes)
+    bucket = table.bucket.text if table.bucket is not None else ""
+    return step, TableState(next_version(newest), definition, lanes, bucket, table.copy)
 
 
 def _live(table: ServingTable, engine: Engine, newest: Snapshot | None, base: Snapshot | None, *, touched: bool) -> str:

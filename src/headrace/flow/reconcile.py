@@ -26,11 +26,11 @@ from headrace.flow.stream import code_of, streamable, streamed_sources, tables_o
 from headrace.model.project import LoadedProject
 from headrace.model.serving import ServingTable
 from headrace.model.source import Source
-from headrace.ports import Engine, Lake, Observer, Store
+from headrace.ports import Engine, Inspect, Lake, Observer, Store
 from headrace.seam import epoch as epochs
 from headrace.seam.epoch import Epoch
 from headrace.seam.floor import floor_of
-from headrace.seam.generation import Generation
+from headrace.seam.generation import Generation, stored
 from headrace.seam.pointer import Pointer
 from headrace.seam.ranges import start_of
 from headrace.sql.drift import RANGE, drift_sql, stored_columns
@@ -82,6 +82,8 @@ class Found:
     tables: list[Drift]
     sampled: int | None = None
     mended_by: int | None = None
+    damaged: dict[str, str] = field(default_factory=dict)
+    """Tables on which somebody wrote or deleted by the clock, or that are gone: what is wrong with each."""
 
     @property
     def drifted(self) -> int:
@@ -97,6 +99,8 @@ class Reconcile:
     engine: Engine
     store: Store
     observer: Observer
+    inspect: Inspect | None = None
+    """What tells of foreign timestamps, where the store goes by timestamps."""
 
     def compare(self, names: Sequence[str] = (), sample: int | None = None) -> Found:
         """Compares the tables of marts and datasets (all, where none is named), or about ``sample`` keys of each.
@@ -119,9 +123,20 @@ class Reconcile:
                 for table in tables:
                     found.tables.append(self.batch(table, View(pointer, generation), sample))
                 found.tables += self.streamed(tables, pointer, generation, stack)
+            if self.inspect is not None:
+                found.damaged = self.damaged(tables, sample, self.inspect)
             if pointer_of(self.store).generation == pointer.generation:
                 return found
         raise NotReadyError("HR0408", "publications kept overtaking the comparison")
+
+    def damaged(self, tables: Sequence[ServingTable], sample: int | None, inspect: Inspect) -> dict[str, str]:
+        """What somebody did to tables by the clock: the rows that answers rest on may be right still, and later ones not."""
+        wrong = inspect.damaged(tables)
+        found = {table.base: wrong[table.name] for table in tables if table.name in wrong}
+        for table in tables if sample is None else ():
+            if table.base not in found and (count := inspect.foreign(table)):
+                found[table.base] = f"{count:,} row(s) have a timestamp that is not ours"
+        return found
 
     def tables(self, names: Sequence[str], generation: Generation) -> list[ServingTable]:
         every = {table.name: table for query in self.project.queries.values() for table in query.tables}
@@ -134,11 +149,13 @@ class Reconcile:
             if table.name not in generation.tables:
                 what = f"a query of {table.origin} is new or changed since the last run"
                 raise NotReadyError("HR0403", what, help="headrace run")
-        return sorted(chosen, key=lambda table: (table.origin, table.name))
+        return sorted(
+            (stored(table, generation.tables[table.name]) for table in chosen), key=lambda t: (t.origin, t.name)
+        )
 
     def batch(self, table: ServingTable, view: View, sample: int | None) -> Drift:
         """Compares the batch rows that are live at the generation that answers."""
-        drift = Drift(table.name, table.origin, speed=False)
+        drift = Drift(table.base, table.origin, speed=False)
         self.observer.begin("compare", table.name)
         rows = rollup_sql(table, f'"{table.origin}__parts"' if table.of_mart else table.origin)
         self.engine.keep("_wanted", kept_sql(rows, floor_of(view.generation.floors, table)))
@@ -151,7 +168,7 @@ class Reconcile:
             stored = self.walked(table, view)
         self.collect("_stored", [*stored_columns(table), ("_slot", "BIGINT")], stored)
         self._without_past(table, view.generation)
-        self.measure(drift, table, [c.name for c in table.key], kept(table))
+        self.measure(drift, table, [c.name for c in table.key], kept(table.base))
         return drift
 
     def walked(self, table: ServingTable, view: View) -> Iterator[list[Row]]:
@@ -247,20 +264,20 @@ class Reconcile:
                     upto = max(start_of(landed.get(lane, 0), epoch.origin(lane), epoch.size), cut)
                     unchecked[lane] = -(-(counted - upto) // epoch.size)
                 ranges[lane] = (max(cut, retained), max(upto, cut))
-        drifts = {table.name: Drift(table.name, table.origin, speed=True) for table in chosen}
-        kept_rows = {table.name: f"_ranges_{i}" for i, table in enumerate(chosen)}
+        drifts = {table.base: Drift(table.base, table.origin, speed=True) for table in chosen}
+        kept_rows = {table.base: f"_ranges_{i}" for i, table in enumerate(chosen)}
         for table in chosen:
             columns = [*stored_columns(table), *RANGE]
-            self.engine.keep(kept_rows[table.name], f"SELECT * FROM {self.engine.scan([], columns)}")
+            self.engine.keep(kept_rows[table.base], f"SELECT * FROM {self.engine.scan([], columns)}")
         for source_name in sorted({source for mart in marts for source in self.project.facts_of(mart)}):
             source = self.project.sources[source_name]
             own = {lane: span for lane, span in ranges.items() if lane in lanes_of(source, self.lake, self.engine)}
             self.count_ranges(source, own, epoch, generation, chosen, kept_rows, stack)
         for table in chosen:
-            drift = drifts[table.name]
-            drift.unchecked = sum(unchecked.get(lane, 0) for lane in generation.tables[table.name].lanes)
+            drift = drifts[table.base]
+            drift.unchecked = sum(unchecked.get(lane, 0) for lane in generation.tables[table.base].lanes)
             self.observer.begin("compare", table.name + " (speed)")
-            self.engine.keep("_wanted", f"SELECT * FROM {kept_rows[table.name]}")
+            self.engine.keep("_wanted", f"SELECT * FROM {kept_rows[table.base]}")
             columns = [*stored_columns(table), *RANGE, ("_slot", "BIGINT")]
             self.collect("_stored", columns, self.speed_rows(table, epoch, generation, ranges))
             self._without_past(table, generation)
@@ -353,13 +370,24 @@ class Reconcile:
     def mending(self, found: Found) -> Mending | None:
         """What a run has to do so that nothing drifts any more; None where nothing does."""
         drifted = [drift for drift in found.tables if drift.drifted]
-        if not drifted:
+        if not drifted and not found.damaged:
             return None
-        batch = {drift.table: f"_drift_{drift.table}" for drift in drifted if not drift.speed}
+        batch = {drift.table: kept(drift.table) for drift in drifted if not drift.speed}
         origins = {drift.origin for drift in drifted if not drift.speed}
         marts = resting_on(self.project, {name for name in origins if name in self.project.marts})
         sources = feeding(self.project, sorted(origins))[0] if origins else set()
-        return Mending(frozenset(marts), batch, frozenset(sources), opens=any(drift.speed for drift in drifted))
+        # A foreign timestamp over a speed row lies over those of every epoch.
+        lost = {drift.table for drift in drifted if drift.speed and self.inspect is not None} | set(found.damaged)
+        return Mending(
+            frozenset(marts), batch, frozenset(sources), any(drift.speed for drift in drifted), rebuilt=frozenset(lost)
+        )
+
+    def lost(self, found: Found) -> frozenset[str]:
+        """The tables of which a row could not be written, as something newer than any run is said to be there: a foreign
+        timestamp, where the store goes by timestamps."""
+        if self.inspect is None:
+            return frozenset()
+        return frozenset(drift.table for drift in found.tables if not drift.speed and drift.repaired < drift.drifted)
 
     def mended(self, found: Found, number: int) -> None:
         """Notes which of the keys that drifted stand now: written by the new generation, or in an epoch that is past."""
@@ -367,7 +395,7 @@ class Reconcile:
         pointer = pointer_of(self.store)
         view = View(pointer, generation_of(self.store, pointer.generation))
         before = generation_of(self.store, found.generation)
-        tables = {table.name: table for query in self.project.queries.values() for table in query.tables}
+        tables = {table.name: view.stored(table) for query in self.project.queries.values() for table in query.tables}
         for drift in found.tables:
             if drift.speed:
                 drift.repaired = drift.drifted if view.generation.epoch != before.epoch else 0
@@ -383,7 +411,7 @@ class Reconcile:
         newest = f"SELECT {names}{', ' if names else ''}max(_gen) AS _gen FROM _stands" + (
             f" GROUP BY {names}" if names else ""
         )
-        drifted = f"SEMI JOIN {kept(table)} USING ({names})" if names else ""
+        drifted = f"SEMI JOIN {kept(table.base)} USING ({names})" if names else ""
         return int(self.engine.rows(f"SELECT count(*) FROM ({newest}) {drifted} WHERE _gen = {number}")[0][0])
 
     def note(self, found: Found) -> None:
@@ -393,9 +421,9 @@ class Reconcile:
         self.store.raise_control(RECORD, number + 1, json.dumps(document, separators=(",", ":"), default=str))
 
 
-def kept(table: ServingTable) -> str:
+def kept(table: str) -> str:
     """The engine's table of the keys of a serving table that drifted."""
-    return f"_drift_{table.name}"
+    return f"_drift_{table}"
 
 
 def last(store: Store) -> dict[str, Any] | None:
@@ -411,10 +439,13 @@ def reconcile(
     """Compares, mends by ``run`` where that is wanted, and keeps what was found."""
     found = work.compare(names, sample)
     mending = work.mending(found)
-    if mending is not None and repair:
+    while mending is not None and repair:
         number = run(mending)
         if number is not None:
             work.mended(found, number)
+        # What does not stand now never will in that table.
+        lost = work.lost(found) - mending.rebuilt
+        mending = Mending(rebuilt=lost, opens=True) if lost else None
     work.note(found)
     return found
 

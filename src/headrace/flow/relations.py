@@ -170,7 +170,7 @@ class Relations:
 
     def table_definition(self, table: ServingTable, marts: Mapping[str, str]) -> str:
         """The same for a serving table of a dataset's or reference's rows."""
-        return _hash(repr((table.name, table.where)) + self.definition(table.origin, marts))
+        return _hash(repr((table.base, table.where)) + self.definition(table.origin, marts))
 
     def _definition(self, name: str, marts: Mapping[str, str]) -> str:
         project = self.project

@@ -6,17 +6,19 @@ import contextlib
 import datetime as dt
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from headrace.errors import ConflictError, HeadraceError
+from headrace.errors import ConflictError, HeadraceError, OutsideError
 from headrace.flow import manifest
 from headrace.flow.aggregate import Aggregated, aggregate, replace_windows
+from headrace.flow.answer import View
 from headrace.flow.control import POINTER, change_pointer, epoch_of, generation_of, made_pointer, pointer_of, reached
 from headrace.flow.land import copy, land, recover
 from headrace.flow.lanes import ends, lanes_of
 from headrace.flow.lanes import streamed as stream_lanes
 from headrace.flow.mending import NOTHING, Mending
 from headrace.flow.publish import publish
+from headrace.flow.reconcile import Reconcile
 from headrace.flow.refine import CONTRACT, refine, voids_of
 from headrace.flow.relations import Relations
 from headrace.flow.retention import floors_of
@@ -28,15 +30,15 @@ from headrace.model.mart import Mart
 from headrace.model.project import LoadedProject
 from headrace.model.retention import Floors
 from headrace.model.run import Run, Step
-from headrace.model.serving import ServingTable
+from headrace.model.serving import ServingTable, next_copy
 from headrace.model.source import Source, source_of
-from headrace.ports import Engine, Inbox, Lake, Log, Observer, Store
+from headrace.ports import Engine, Inbox, Inspect, Lake, Log, Observer, Store
 from headrace.seam import epoch as epochs
 from headrace.seam import generation as generations
 from headrace.seam import pointer as pointers
 from headrace.seam.epoch import Epoch
 from headrace.seam.floor import floor_of, least, uncovered
-from headrace.seam.generation import EMPTY, Generation, MartState, TableState, instant, moment_order
+from headrace.seam.generation import EMPTY, Generation, MartState, TableState, instant, moment_order, stored
 from headrace.seam.pointer import Pointer
 from headrace.seam.ranges import aligned_cut
 from headrace.sql.judge import literal
@@ -64,8 +66,14 @@ class Batch:
     """Who writes marts and rows, all before the pointer moves."""
     patience: int = 600
     """How often it looks whether all workers have given way, before it does not wait any longer: half a minute."""
+    inspect: Inspect | None = None
+    """What looks at the store's tables before rows are added to them; None where nothing but ours can harm them."""
+    compares: bool = False
+    """Whether it holds the tables that it builds anew against gold before the pointer moves."""
     wrote: bool = False
     """Whether the run that is going on may have rows in the store."""
+    copies: dict[str, int] = field(default_factory=dict)
+    """By the name of its definition, the copy of a table that the run that is going on builds in place of a damaged one."""
 
     def run(self, *, full: bool = False, refit: bool = False, take_over: bool = False) -> Run:
         """One run; its record says what was done, and has no generation where there was nothing to do. ``take_over``
@@ -122,12 +130,13 @@ class Batch:
         if take_over and pointer.workers:
             pointer = change_pointer(self.store, pointers.take_over)
         current = generation_of(self.store, pointer.generation)
+        tables = serving_tables(self.project)
+        self.copies = self.replaced(current, tables)
         # While workers count as this run does, it cuts between two of their ranges and stays in their epoch (Batch run, 2).
         stays = bool(pointer.workers) and not refit and self.counts_alike(current)
         streamed = epoch_of(self.store, current.epoch) if stays else None
         versions = dict(streamed.references) if streamed is not None else self.references()
         relations = Relations(self.project, self.lake, self.engine, *self.silver(current, streamed, versions))
-        tables = serving_tables(self.project)
         if not full and not refit and self.mending == NOTHING and self.is_current(current, relations, tables):
             if pointer.next is not None:
                 # One that was killed, and workers may wait for it.
@@ -158,9 +167,28 @@ class Batch:
         Before the first publication there is nothing to stream into: who is registered there came back by a rollback."""
         if not current.number or self.mending.opens:
             return False
+        # Workers write to the tables that the generation names, and so to the same ones throughout an epoch.
+        if any(self.kept(t, current) != stored(t, current.tables.get(t.name)) for t in serving_tables(self.project)):
+            return False
         epoch = epoch_of(self.store, current.epoch)
         facts = [source for source in self.project.sources.values() if source.role == "fact"]
         return epoch.code == code_of(self.project) and epoch.voids == self.voids(facts)
+
+    def replaced(self, current: Generation, tables: Iterable[ServingTable]) -> dict[str, int]:
+        """By the name of its definition, the next copy of each table of the store that was damaged, or is to be rebuilt."""
+        kept = {state.name(name): name for name, state in current.tables.items()}
+        standing = [table for t in tables if (table := stored(t, current.tables.get(t.name))).name in kept]
+        damaged = self.inspect.damaged(standing) if self.inspect is not None else {}
+        for name, what in damaged.items():
+            self.observer.alarm(f"HR0427: {name}: {what}; it is built anew")
+        names = self.store.physical() if damaged or self.mending.rebuilt else ()
+        return {base: next_copy(base, names) for base in {kept[name] for name in damaged} | self.mending.rebuilt}
+
+    def kept(self, table: ServingTable, current: Generation) -> ServingTable:
+        """A serving table as the generation that this run builds keeps it in the store."""
+        state = current.tables.get(table.name)
+        copy = self.copies.get(table.name, state.copy if state is not None else 0)
+        return table.kept(self.project.buckets.get(table.name), copy)
 
     def streamed_to(self, epoch: int) -> dict[str, int]:
         """By lane, up to where the stream has counted in an epoch, or may have."""
@@ -261,6 +289,8 @@ class Batch:
             floors,
         )
         self.store.set_control(generations.control_name(number), generation.text())
+        if self.compares:
+            self.compare(pointer, current, generation, tables)
         if pointer.opens:
             self.catch_up(pointer, current, generation, take_over=take_over)
         before = pointer.predecessor
@@ -268,6 +298,24 @@ class Batch:
         run.generation = number
         self.sweep(pointer, current, tables)
         self.forget_windows(generation, current, before, tables)
+
+    def compare(
+        self, pointer: Pointer, current: Generation, generation: Generation, tables: Iterable[ServingTable]
+    ) -> None:
+        """Holds the tables that are new in the store against gold, key by key, before anybody reads them.
+
+        Raises OutsideError HR0428 where they differ.
+        """
+        view = View(replace(pointer, generation=generation.number), generation)
+        work = Reconcile(self.project, self.lake, self.engine, self.store, self.observer)
+        for one in tables:
+            table, before = view.stored(one), current.tables.get(one.name)
+            if before is not None and stored(one, before) == table:
+                continue
+            drift = work.batch(table, view, None)
+            if drift.drifted:
+                what = f"{drift.drifted:,} of {drift.keys:,} keys of {table.name} are not what gold says"
+                raise OutsideError("HR0428", what, help="headrace doctor; the tables before it go on answering")
 
     def fill(
         self,
@@ -313,11 +361,15 @@ class Batch:
         relations.define()
         self.wrote = True
         states: dict[str, TableState] = {}
-        for table in tables:
-            before, floor = current.tables.get(table.name), floor_of(floors, table)
-            step, states[table.name] = publish(
+        for one in tables:
+            table, floor = self.kept(one, current), floor_of(floors, one)
+            before = current.tables.get(one.name)
+            if before is not None and before.name(one.name) != table.name:
+                before = None  # a new table of the store, which nobody reads yet
+            step, states[one.name] = publish(
                 table, number, relations, self.lake, self.engine, self.store, self.observer, writer, before, marts, known,
-                self.mending.tables.get(table.name), floor, uncovered(floor_of(current.floors, table), floor),
+                self.mending.tables.get(one.name) if before is not None else None, floor,
+                uncovered(floor_of(current.floors, one), floor),
             )  # fmt: skip
             _note(run, step)
         return {name: mart.state for name, mart in marts.items()}, states
@@ -360,9 +412,10 @@ class Batch:
     def sweep(self, pointer: Pointer, predecessor: Generation, tables: Iterable[ServingTable]) -> None:
         """Removes the speed rows that neither this generation nor its predecessor adds to (Batch run, 5)."""
         past = [epoch for epoch in pointer.streamed if epoch < predecessor.epoch]
-        for table in tables:
-            if not table.of_mart or table.name not in predecessor.tables:
+        for one in tables:
+            if not one.of_mart or one.name not in predecessor.tables:
                 continue
+            table = stored(one, predecessor.tables[one.name])
             for epoch in past:
                 self.store.clear_speed(table, epoch, None)
             if predecessor.epoch in pointer.streamed:
@@ -377,7 +430,7 @@ class Batch:
         """Removes the batch rows of windows that neither this generation nor its predecessor keeps (Batch run, 5), unless
         those went already when ``before`` was the predecessor's. Speed rows go with their ranges."""
         limited = [
-            (table, floor)
+            (stored(table, predecessor.tables[table.name]), floor)
             for table in tables
             if table.name in predecessor.tables
             and (floor := least(floor_of(predecessor.floors, table), floor_of(generation.floors, table)))
@@ -419,6 +472,8 @@ class Batch:
         if {name: floor.declared for name, floor in current.floors.items()} != self.project.retention:
             return False
         if {t.name for t in tables} != set(current.tables) or set(self.project.marts) != set(current.marts):
+            return False
+        if any(self.kept(t, current) != stored(t, current.tables[t.name]) for t in tables):
             return False
         known: dict[str, str] = {}
         for mart in self.project.marts.values():

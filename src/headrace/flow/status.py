@@ -15,7 +15,10 @@ from typing import Any
 import pyarrow as pa
 
 from headrace.errors import MissingExtraError, OutsideError, SettingError
+from headrace.flow.canary import damaged
+from headrace.flow.cluster import Finding, examined
 from headrace.flow.control import epoch_of, generation_of, pointer_of, reached
+from headrace.flow.gauges import freshness
 from headrace.flow.isolation import isolated
 from headrace.flow.lanes import ends, gaps_of, lanes_of
 from headrace.flow.lanes import streamed as stream_lanes
@@ -26,7 +29,7 @@ from headrace.model.project import LoadedProject
 from headrace.model.retention import spelled
 from headrace.model.run import Run
 from headrace.model.source import Source, source_of
-from headrace.ports import Engine, Inbox, Lake, Store
+from headrace.ports import Engine, Inbox, Inspect, Lake, Store
 from headrace.seam import epoch as epochs
 from headrace.seam import generation as generations
 from headrace.seam.generation import Generation, moment_order
@@ -58,7 +61,9 @@ def record(run: Run, lake: Lake, engine: Engine) -> None:
     lake.commit(RUNS, [(path, rows)], keep=None, base=lake.snapshot(RUNS))
 
 
-def status(project: LoadedProject, lake: Lake, engine: Engine, store: Store, last: int = 5) -> dict[str, Any]:
+def status(
+    project: LoadedProject, lake: Lake, engine: Engine, store: Store, inspect: Inspect | None = None, last: int = 5
+) -> dict[str, Any]:
     """The pointer; of each source its counts as of its silver table, how many records wait and how fresh it is; what the
     stream has counted; what the last reconcile found; and the last runs."""
     pointer = pointer_of(store)
@@ -100,6 +105,11 @@ def status(project: LoadedProject, lake: Lake, engine: Engine, store: Store, las
         "floors": [{"mart": name, "kept": spelled(floor.span), "start": floor.text or None} for name, floor in generation.floors.items()],
         "stream": streaming(project, lake, engine, store, pointer, generation),
         "reconcile": reconciled(store),
+        "damaged": [{"table": name, "what": what} for name, what in sorted(damaged(project, generation, inspect).items())],
+        "goals": [
+            {"mart": each.mart, "goal": each.goal, "behind": each.behind(dt.datetime.now(dt.UTC)), "as_of": each.as_of}
+            for each in freshness(project, pointer, generation, store) if each.goal is not None
+        ],
     }  # fmt: skip
 
 
@@ -207,21 +217,11 @@ def progress(project: LoadedProject, lake: Lake, engine: Engine, store: Store) -
     return Progress(counted, lag, as_of, mark.text, len(pointer.workers))
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that doctor looked at."""
-
-    check: str
-    ok: bool
-    found: str
-    help: str = ""
-
-
-def doctor(folder: Path, project: LoadedProject, inbox: Callable[[], Inbox], lake: Lake, store: Store) -> list[Finding]:
-    """Python, disk, folders, inbox, lake and store."""
+def doctor(
+    folder: Path, project: LoadedProject, inbox: Callable[[], Inbox], lake: Lake, store: Store, inspect: Inspect | None
+) -> list[Finding]:
+    """Python, disk, folders, inbox, lake and store; of a cluster its nodes, and what could befall timestamps."""
     free = shutil.disk_usage(folder).free
-    pointer = pointer_of(store)
-    named = store.control(generations.control_name(pointer.generation)) is not None or pointer.generation == 0
     return [
         Finding(
             "python", sys.version_info >= (3, 11), ".".join(map(str, sys.version_info[:3])), "Python 3.11 or newer"
@@ -235,7 +235,32 @@ def doctor(folder: Path, project: LoadedProject, inbox: Callable[[], Inbox], lak
         Finding("folder", os.access(folder, os.W_OK), str(folder), "the project folder must be writable"),
         _inbox(project, inbox),
         Finding("lake", ok=True, found=f"{len(lake.tables())} tables"),
-        Finding("store", named, f"generation {pointer.generation or 'none yet'}", "headrace run --full"),
+        *_store(project, store, inspect),
+    ]
+
+
+def _store(project: LoadedProject, store: Store, inspect: Inspect | None) -> list[Finding]:
+    cluster = []
+    try:
+        cluster = examined(inspect) if inspect is not None else []
+        pointer = pointer_of(store)
+        text = store.control(generations.control_name(pointer.generation))
+        found = Finding(
+            "store",
+            text is not None or pointer.generation == 0,
+            f"generation {pointer.generation or 'none yet'}",
+            "headrace run --full",
+        )
+        wrong = damaged(project, generation_of(store, pointer.generation), inspect)
+    except OutsideError as error:
+        return [*cluster, Finding("store", ok=False, found=str(error), help=error.help)]
+    if inspect is None:
+        return [found]
+    said = "; ".join(f"{name}: {what}" for name, what in wrong.items()) or "nobody wrote or deleted by the clock"
+    return [
+        *cluster,
+        found,
+        Finding("canary", not wrong, said, "headrace run builds the tables anew; headrace explain HR0427"),
     ]
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from headrace.flow.control import reached
@@ -23,7 +23,7 @@ from headrace.model.serving import ServingTable
 from headrace.model.source import Source, source_of
 from headrace.ports import Arrival, Engine, Feed, Lake, Log, Observer, Store
 from headrace.seam.epoch import Epoch, progress_name
-from headrace.seam.generation import EMPTY, Generation, instant
+from headrace.seam.generation import EMPTY, Generation, instant, stored
 from headrace.sql.gold import merged_sql, parts_columns, rollup_sql
 from headrace.sql.judge import bronze_columns, judge_sql, literal, repeats_sql, silver_columns
 
@@ -83,6 +83,11 @@ class Worker(Steps):
     tries: dict[str, Tries] = field(default_factory=dict)
     voids: dict[str, Sequence[Sequence[int]]] = field(default_factory=dict)
     """By lane, the records that count no more, or never did."""
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    """By verdict, the records that were judged last."""
+    newest: str = ""
+    """Their newest event time."""
+    begun: float = 0.0
 
     def code(self) -> str:
         return code_of(self.project)
@@ -220,6 +225,7 @@ class Worker(Steps):
         return min(end, lane.acknowledged) if lane.position < lane.acknowledged else end
 
     def count(self, lane: Lane, end: int) -> None:
+        self.begun = time.monotonic()
         source = self.project.sources[source_of(lane.name)]
         assert self.feed is not None
         if end > lane.acknowledged:
@@ -250,15 +256,25 @@ class Worker(Steps):
         self.engine.keep("_again", f"SELECT _offset FROM (SELECT _offset, {before} AS _before FROM ({alike})) "
                                    f"WHERE _offset >= {first} AND _offset - _before <= {source.horizon}")  # fmt: skip
         verdict = "CASE WHEN _offset IN (SELECT _offset FROM _again) THEN 'duplicate' ELSE _verdict END AS _verdict"
-        again = self.engine.rows("SELECT count(*) FROM _again")[0][0]
+        counts = self.engine.rows(
+            "SELECT _verdict, count(*), count(_again._offset) FROM _judged LEFT JOIN _again USING (_offset) GROUP BY ALL"
+        )
+        again = sum(twice for _, _, twice in counts)
+        self.outcomes = {verdict: count - twice for verdict, count, twice in counts} | {"duplicate": again}
         self.engine.define(_micro(source), f"SELECT *{f' REPLACE ({verdict})' if again else ''} FROM _judged")
         self.engine.add(_ids(lane.name), "SELECT * FROM _passing")
         if source.event_time is not None:
             newest = f"SELECT max(CAST({source.event_time} AS TIMESTAMP)) FROM {source.name}"
-            value = self.engine.rows(
-                f"SELECT CAST(greatest(({newest}), CAST(? AS TIMESTAMP)) AS VARCHAR)", [lane.as_of or None]
-            )[0][0]
+            own, value = self.engine.rows(
+                f"SELECT CAST(n AS VARCHAR), CAST(greatest(n, CAST(? AS TIMESTAMP)) AS VARCHAR) FROM (SELECT ({newest}) AS n)",
+                [lane.as_of or None],
+            )[0]
+            self.newest = instant(own) if own is not None else ""
             lane.as_of = instant(value) if value is not None else ""
+
+    def told(self, lane: Lane) -> Callable[[], None]:
+        source, outcomes, newest, begun = source_of(lane.name), self.outcomes, self.newest, self.begun
+        return lambda: self.observer.counted(source, outcomes, time.monotonic() - begun, newest)
 
     def touched(self, lane: Lane) -> Iterator[tuple[ServingTable, list[Row]]]:
         for mart in self.marts[source_of(lane.name)]:
@@ -272,7 +288,10 @@ class Worker(Steps):
                 )
                 rows = f"SELECT * FROM ({rollup_sql(table, f'({touched})')})"
                 # In the order of the key a store takes them fastest.
-                yield table, self.engine.rows(f"{rows} ORDER BY {key}" if key else rows)
+                yield (
+                    stored(table, self.generation.tables.get(table.name)),
+                    self.engine.rows(f"{rows} ORDER BY {key}" if key else rows),
+                )
 
 
 def _micro(source: Source) -> str:

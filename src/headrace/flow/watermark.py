@@ -65,10 +65,10 @@ def watermark(project: LoadedProject, newest: Mapping[str, str], sources: Iterab
 
 def newest_of(generation: Generation, store: Store | None, lanes: Iterable[str]) -> dict[str, str]:
     """The highest event time of each lane that the batch, and with ``store`` the stream, has counted; empty: none."""
-    found = {}
-    for lane in lanes:
-        _, streamed, _ = progress_of(store, generation.epoch, lane) if store is not None else (0, "", "")
-        found[lane] = max(generation.as_of.get(lane, ""), streamed, key=moment_order)
+    found = {lane: generation.as_of.get(lane, "") for lane in lanes}
+    if store is not None:
+        for lane, (_, streamed, _) in progress_of(store, generation.epoch, found).items():
+            found[lane] = max(found[lane], streamed, key=moment_order)
     return found
 
 

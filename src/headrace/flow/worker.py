@@ -129,6 +129,10 @@ class Steps(ABC):
                 self.store.raise_control(epochs.attempted_name(self.epoch.number, lane.name), lane.attempted)
         change_pointer(self.store, lambda pointer: pointers.deregister(pointer, self.name))
 
+    def told(self, lane: Lane) -> Callable[[], None]:
+        """What tells whoever observes of the records that ``count`` counted last; called once they are answered."""
+        return lambda: None
+
     # The pointer
 
     def follow(self, waited: int = 0) -> bool:
@@ -193,7 +197,7 @@ class Steps(ABC):
         assert self.epoch is not None
         self.writer.settle()
         checkpoint, _ = reached(self.store, epochs.checkpoint_name(self.epoch.number, lane))
-        written, as_of, mark = progress_of(self.store, self.epoch.number, lane)
+        written, as_of, mark = progress_of(self.store, self.epoch.number, [lane])[lane]
         origin = self.epoch.origin(lane)
         position = max(checkpoint, origin, 0 if lane in self.epoch.origins else retained)
         self.open_range(lane)
@@ -213,13 +217,14 @@ class Steps(ABC):
         whole = end == start + self.epoch.size
         if end > lane.acknowledged:
             lane.attempted = end
-            touched = list(self.touched(lane))
+            touched, tell = list(self.touched(lane)), self.told(lane)
 
             def write() -> None:
                 for table, rows in touched:
                     self.store.put_speed(table, number, name, start, end, rows)
                 self.store.raise_control(epochs.progress_name(number, name), end, noted)
                 lane.acknowledged = end
+                tell()
 
             self.writer(write)
         if whole:

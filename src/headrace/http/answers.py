@@ -6,12 +6,12 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 
-from headrace import __version__
+from headrace import __version__, waiting
 from headrace.errors import NotReadyError, ParameterError
 from headrace.flow.answer import Answer, Reader
 from headrace.flow.watermark import newest_of
@@ -24,12 +24,14 @@ from headrace.seam.generation import Generation
 from headrace.sql.parameters import parameters_of
 from headrace.sql.query import Query
 
+Of = TypeVar("Of")
 Headers = list[tuple[bytes, bytes]]
 AT_ONCE = 500
 """Rows that are read on the event loop: about 2 ms. An answer that reads more is given by a thread."""
-THREADS = 4
-QUEUE = 64
-"""Large answers that may wait for a thread."""
+THREADS, QUEUE = 4, 64
+"""For answers that read much: threads, and how many may wait for one."""
+REMOTE_THREADS, REMOTE_QUEUE = 32, 1_000
+"""The same where the store is another machine: a thread mostly waits for it."""
 MOST_PARAMETERS = 64
 
 
@@ -67,7 +69,8 @@ class Form:
 
 
 class Answers:
-    """Asks the reader: at once where little is read, in a thread where much is, and not at all where it is too much."""
+    """Asks the reader: at once where little is read, in a thread where much is or the store is another machine, and not at
+    all where it is too much."""
 
     def __init__(self, project: LoadedProject, store: Store, *, max_rows: int, max_scan: int) -> None:
         self.project = project
@@ -76,9 +79,11 @@ class Answers:
         self.forms = {name: Form(project, query, max_rows, lateness) for name, query in project.queries.items()}
         self._store = store
         self._max_scan = max_scan
-        self._quick = Bounded(store, min(AT_ONCE, max_scan))
-        self.reader = Reader(project, self._quick)
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="answers")
+        self.reader, self._quick = self._reader(min(AT_ONCE, max_scan))
+        threads, self._queue = (REMOTE_THREADS, REMOTE_QUEUE) if store.is_remote else (THREADS, QUEUE)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="answers")
+        self._readers: list[tuple[Reader, Bounded]] = []
+        """Those that are free; the one that was used last knows best what is published."""
         self._held = False
         self._waiting = 0
         self._encode = msgspec.json.Encoder().encode
@@ -88,20 +93,15 @@ class Answers:
     async def ask(self, name: str, given: Mapping[str, Any], cursor: str | None = None) -> Answer:
         """The answer to a query; raises what ``Reader.answer`` raises, and Refusal."""
         query = self.reader.query(name)
-        values = self.values(query, given)
-        try:
-            return self._at_once(query, values, cursor)
-        except SpentError:
-            return await self._in_thread(query, values, cursor)
+        return await self._answer(query, self.values(query, given), cursor)
 
-    def generation(self) -> Generation:
+    async def generation(self) -> Generation:
         """What is published now; raises NotReadyError HR0402."""
-        return self.reader.generation(self.reader.pointer().generation)
+        return await self._asked(self._generation)
 
-    def newest(self, generation: Generation) -> dict[str, str]:
+    async def newest(self, generation: Generation) -> dict[str, str]:
         """The newest event time of each lane, by the stream where it counts in this generation's epoch."""
-        streamed = self._store if generation.epoch in self.reader.pointer().streamed else None
-        return newest_of(generation, streamed, generation.as_of)
+        return await self._asked(self._newest, generation)
 
     # For the API
 
@@ -145,15 +145,11 @@ class Answers:
             right.must_fit(form.query.name, form.bound[form.query.variant(values)])
             keys, cached = right.keys(values), b"private, no-cache"
             question += b"\0" + right.digest
-        if none_match is not None and form.timeless and not self._streamed():
-            generation = self.generation()
-            tag = self._tag(form, generation, question)
+        if none_match is not None and form.timeless and not await self._asked(self._streamed):
+            tag = self._tag(form, await self.generation(), question)
             if tag in none_match or none_match == b"*":
                 return Reply(304, [(b"etag", tag), (b"cache-control", cached)], b"")
-        try:
-            answer = self._at_once(form.query, values, cursor, keys)
-        except SpentError:
-            answer = await self._in_thread(form.query, values, cursor, keys)
+        answer = await self._answer(form.query, values, cursor, keys)
         body, following = write(answer)
         headers: Headers = [
             (b"content-type", b"application/json"),
@@ -183,6 +179,36 @@ class Answers:
             values[query.limit] = self.max_rows
         return values
 
+    async def _asked(self, ask: Callable[..., Of], *given: Any) -> Of:
+        """What the store says, without making others wait for it."""
+        if not self._store.is_remote:
+            return ask(*given)
+        if waiting.is_possible:
+            try:
+                return await waiting.meanwhile(ask, *given)
+            except waiting.WouldBlockError:
+                pass
+        return await asyncio.get_running_loop().run_in_executor(self._pool, ask, *given)
+
+    def _generation(self) -> Generation:
+        return self.reader.generation(self.reader.pointer().generation)
+
+    def _newest(self, generation: Generation) -> dict[str, str]:
+        streamed = self._store if generation.epoch in self.reader.pointer().streamed else None
+        return newest_of(generation, streamed, generation.as_of)
+
+    async def _answer(
+        self, query: Query, values: dict[str, Any], cursor: str | None, keys: Mapping[str, Any] | None = None
+    ) -> Answer:
+        try:
+            if not self._store.is_remote:
+                return self._at_once(query, values, cursor, keys)
+            if waiting.is_possible:
+                return await waiting.meanwhile(self._with_reader, AT_ONCE, query, values, cursor, keys)
+        except (SpentError, waiting.WouldBlockError):
+            pass
+        return await self._in_thread(query, values, cursor, keys)
+
     def _at_once(
         self, query: Query, values: dict[str, Any], cursor: str | None, keys: Mapping[str, Any] | None = None
     ) -> Answer:
@@ -210,7 +236,7 @@ class Answers:
     async def _in_thread(
         self, query: Query, values: dict[str, Any], cursor: str | None, keys: Mapping[str, Any] | None = None
     ) -> Answer:
-        if self._waiting >= QUEUE:
+        if self._waiting >= self._queue:
             raise NotReadyError("HR0408", "too many large answers at once")
         self._waiting += 1
         try:
@@ -219,16 +245,33 @@ class Answers:
             self._waiting -= 1
 
     def _read(self, query: Query, values: dict[str, Any], cursor: str | None, keys: Mapping[str, Any] | None) -> Answer:
-        reader = Reader(self.project, Bounded(self._store, self._max_scan))
+        self._store.hold()
         try:
-            answer = reader.read(query, values, cursor, keys)
+            return self._with_reader(self._max_scan, query, values, cursor, keys)
         except SpentError:
             raise Refusal(
                 400, "HR0607", f"the answer would read more than {self._max_scan} rows", help="ask for a shorter range"
             ) from None
+        finally:
+            self._store.release()
+
+    def _with_reader(
+        self, rows: int, query: Query, values: dict[str, Any], cursor: str | None, keys: Mapping[str, Any] | None
+    ) -> Answer:
+        """An answer that reads at most so many rows, by a reader that nobody else uses meanwhile."""
+        reader, store = self._readers.pop() if self._readers else self._reader(0)
+        store.refill(min(rows, self._max_scan))
+        try:
+            answer = reader.read(query, values, cursor, keys)
+        finally:
+            self._readers.append((reader, store))
         if len(answer.rows) > self.max_rows:
             raise _too_much(self.max_rows)
         return answer
+
+    def _reader(self, rows: int) -> tuple[Reader, Bounded]:
+        store = Bounded(self._store, rows)
+        return Reader(self.project, store), store
 
     def _tag(self, form: Form, generation: Generation, question: bytes) -> bytes:
         """A strong validator: the same code, query, question and publication give the same bytes."""

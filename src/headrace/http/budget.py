@@ -25,9 +25,11 @@ class Bounded:
         self._store = store
         self._left = rows
         self.control = store.control
+        self.controls = store.controls
+        self.is_remote = store.is_remote
 
-    def refill(self) -> None:
-        self._left = self.rows
+    def refill(self, rows: int | None = None) -> None:
+        self._left = self.rows if rows is None else rows
 
     def fetch(
         self,

@@ -115,11 +115,11 @@ class Contract:
         sent = given_of(query_string)
         if self._query is None:
             self._known(sent, ())
-            return self._health()
+            return await self._health()
         self._known(sent, [n for n in self.route.parameters if n not in self.route.in_path])
         most = self._most(sent.pop("limit", None)) if self.route.pages else None
         cursor = sent.pop("cursor", None) if self._has_cursor else None
-        asked, values = self._asked({**sent, **in_path})
+        asked, values = await self._asked({**sent, **in_path})
         here = f"{quote(path)}?".encode()
 
         def write(answer: Answer) -> tuple[bytes, bytes | None]:
@@ -152,7 +152,7 @@ class Contract:
             raise _wrong("limit", text, f"a whole number from 1 to {high}")
         return int(text)
 
-    def _asked(self, sent: Mapping[str, Any]) -> tuple[Asked, dict[str, Any]]:
+    async def _asked(self, sent: Mapping[str, Any]) -> tuple[Asked, dict[str, Any]]:
         """The question as it was put, and the values of the query's parameters."""
         assert self._query is not None
         asked, texts = Asked({}, {}), dict[str, Any](self.route.preset)
@@ -160,7 +160,7 @@ class Contract:
             text = sent.get(name)
             asked.texts[name] = text
             if text is None:
-                text = self._newest(one) if one.newest else one.default
+                text = await self._newest(one) if one.newest else one.default
             if text is not None:
                 texts[one.name] = self._text(name, one, text, asked)
         named = {one.name: name for name, one in self.route.parameters.items()}
@@ -196,9 +196,9 @@ class Contract:
             raise _wrong(name, text, "a time nearer to the present") from None
         return moment.date().isoformat() if self._typed[one.name].type.name == "DATE" else moment.isoformat()
 
-    def _newest(self, one: RouteParameter) -> str | None:
+    async def _newest(self, one: RouteParameter) -> str | None:
         assert self._query is not None
-        generation = self._answers.generation()
+        generation = await self._answers.generation()
         state = generation.tables.get(self._query.tables[0].name)
         known = [generation.as_of[lane] for lane in (state.lanes if state else ()) if lane in generation.as_of]
         if not known:
@@ -236,10 +236,10 @@ class Contract:
             return rows, None
         return rows[:cut], here + _replaced(query_string, first, written[cut])
 
-    def _health(self) -> Reply:
+    async def _health(self) -> Reply:
         headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-cache")]
         try:
-            self._answers.generation()
+            await self._answers.generation()
         except (NotReadyError, OutsideError):
             assert self._unready is not None
             return Reply(503, [*headers, (b"retry-after", b"10")], _encode(self._unready(Asked({}, {}), None)))

@@ -119,7 +119,7 @@ class Gateway:
         except Exception as error:  # noqa: BLE001 - the edge: every failure becomes a problem document
             code = await self._refuse(error, scope, responder, request_id, call)
         seconds = time.perf_counter() - began
-        self._meter.request(route, responder.status, seconds)
+        self._meter.request(route, method, responder.status, seconds)
         if self._log is not None:
             # What stands in a declared path is a value, and the log has none.
             sent = call.route.path.encode() if call is not None else scope["raw_path"]

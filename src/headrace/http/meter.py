@@ -8,8 +8,9 @@ from typing import Protocol
 class Meter(Protocol):
     """Counts requests and logins, and shows the counts. ``ops.metrics`` has one; tests may have another."""
 
-    def request(self, route: str, status: int, seconds: float) -> None:
-        """One answered request. ``route`` is one of a fixed set: a query's name, or the template of a path."""
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """One answered request. ``route`` is one of a fixed set: a query's name, or the template of a path; ``method`` is
+        what was sent."""
         ...
 
     def login(self, result: str) -> None:
@@ -17,14 +18,14 @@ class Meter(Protocol):
         ...
 
     def text(self) -> tuple[bytes, str]:
-        """All counts, and their media type."""
+        """All counts, and their media type. May take a moment, and may be called from any thread."""
         ...
 
 
 class Uncounted:
     """Where nobody counts."""
 
-    def request(self, route: str, status: int, seconds: float) -> None:
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
         pass
 
     def login(self, result: str) -> None:

@@ -197,6 +197,8 @@ NO_NUL = "^[^\\u0000]+$"
 
 def _about(p: Parameter, bounds: dict[str, tuple[str, bool]]) -> str:
     about = f"{p.type}." if not p.many else f"One or more {p.type}, with commas."
+    if p.zone:
+        about = "A time zone by its name in the tz database, as Europe/Berlin."
     if p.name in bounds:
         side, included = bounds[p.name]
         about += f" The {'lower' if side == 'low' else 'upper'} end of a range, which is {_in(included)}."

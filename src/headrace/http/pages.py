@@ -99,7 +99,7 @@ class Pages:
         """The whole page; raises NotFoundError HR0606."""
         page = self._page(slug)
         given = dict(items)
-        generation = self._generation()
+        generation = await self._generation()
         fields = await filters(page, self._answers, given, generation)
         values = {f.name: f.value for f in fields}
         figures = await self._live.figures() if any(t.kind == "status" for t in page.tiles) else None
@@ -125,7 +125,7 @@ class Pages:
         tile = page.tiles[number]
         if tile.kind == "status":
             raise NotFoundError("HR0606", "that tile has no rows", help="/v1/status")
-        fields = await filters(page, self._answers, dict(items), self._generation())
+        fields = await filters(page, self._answers, dict(items), await self._generation())
         given = self._given(tile, {f.name: f.value for f in fields})
         answer = await self._answers.ask(tile.query, given)
         rows, cursor = list(answer.rows), answer.cursor
@@ -143,13 +143,13 @@ class Pages:
             )
         return page
 
-    def _generation(self) -> Generation | None:
+    async def _generation(self) -> Generation | None:
         try:
-            generation = self._answers.generation()
+            generation = await self._answers.generation()
         except NotReadyError:
             return None
         # The newest data of a page is what the stream has counted, too.
-        return replace(generation, as_of=self._answers.newest(generation))
+        return replace(generation, as_of=await self._answers.newest(generation))
 
     def _given(self, tile: Tile, values: Mapping[str, str]) -> dict[str, str]:
         """What a tile asks: its own values before the page's."""

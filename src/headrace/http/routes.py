@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import mimetypes
 from collections.abc import Awaitable, Callable, Sequence
@@ -101,7 +102,7 @@ class Site:
 
     async def status(self, request: Request) -> Response:
         no_parameters(request)
-        generation = self._answers.generation()
+        generation = await self._answers.generation()
         lanes = dict(sorted(generation.as_of.items()))
         figures = await self._live.figures()
         progress = None if figures is None else {**asdict(figures.progress), "rate": figures.rate}
@@ -122,7 +123,7 @@ class Site:
     async def ready(self, request: Request) -> Response:
         """Whether answers can be given; why not, as a code only, because anybody may ask."""
         try:
-            self._answers.generation()
+            await self._answers.generation()
         except (NotReadyError, OutsideError) as error:
             return Response(
                 _encode({"status": "not ready", "code": error.code}), 503, {"retry-after": "10"}, "application/json"
@@ -132,7 +133,7 @@ class Site:
     async def metrics(self, request: Request) -> Response:
         if self._meter is None:
             raise NotFoundError("HR0606", "this server has no metrics")
-        body, media_type = self._meter.text()
+        body, media_type = await asyncio.to_thread(self._meter.text)
         return Response(body, headers={"content-type": media_type, "cache-control": "no-store"})
 
     # Documentation

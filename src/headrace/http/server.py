@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import datetime as dt
 import gc
 import ipaddress
+import json
 import signal
 import socket
 import sys
@@ -18,6 +21,7 @@ import uvicorn
 
 from headrace.app import App
 from headrace.errors import AccessError, SettingError
+from headrace.flow.canary import EVERY
 from headrace.http import credentials, origins
 from headrace.http.access_log import AccessLog
 from headrace.http.answers import Answers
@@ -61,6 +65,13 @@ def users_file(app: App) -> Path:
     return app.folder / str(app.settings["serve.users"])
 
 
+def _say(text: str) -> None:
+    """An alarm as a line of JSON on standard error, beside those of requests."""
+    at = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
+    sys.stderr.write(json.dumps({"at": at, "alarm": text}) + "\n")
+    sys.stderr.flush()
+
+
 class Server(uvicorn.Server):
     """uvicorn with our connection, our door and our way to stop. ``stop`` may be called from any thread."""
 
@@ -101,6 +112,8 @@ class Server(uvicorn.Server):
             app.project, app.store, max_rows=settings["serve.max_rows"], max_scan=settings["serve.max_scan"]
         )
         self._auth = auth or Authenticator(file, noted=(meter or Uncounted()).login)
+        self._watch = app.watch(_say)
+        self._looking: asyncio.Task[None] | None = None
         self._log = AccessLog() if settings["serve.access_log"] else None
         site = Site(self._answers, meter, Live(app.progress), routes)
         self.gateway = Gateway(
@@ -161,6 +174,8 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if counter % int(NOTE_USES * 10) == 1:
             self._note_uses()
+        if counter % int(EVERY * 10) == 1 and self._watch.inspect is not None:
+            self._looking = asyncio.create_task(asyncio.to_thread(self._watch.look))
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -11,6 +11,7 @@ from headrace.model.mart import Dataset, Mart
 from headrace.model.page import Page
 from headrace.model.retention import Retention
 from headrace.model.route import Route
+from headrace.model.serving import Bucket
 from headrace.model.source import Source
 
 if TYPE_CHECKING:
@@ -32,6 +33,12 @@ class LoadedProject:
     routes: tuple[Route, ...] = ()
     retention: Mapping[str, Retention] = field(default_factory=dict)
     """By mart; one that is not named keeps all windows."""
+    buckets: Mapping[str, Bucket] = field(default_factory=dict)
+    """By the name of a serving table, what its partitions are to be cut into; one that is not named is not cut."""
+    expected: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """By mart, how many values columns of its grain are expected to have."""
+    goals: Mapping[str, int] = field(default_factory=dict)
+    """By mart with a goal of freshness, how many seconds old its newest event may be."""
 
     def facts_of(self, name: str) -> set[str]:
         """The facts whose records a relation counts. A pinned mart that is read stays as it was fitted, whatever comes."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from headrace.model.retention import Floor
+from headrace.model.serving import ServingTable, bucket_of, tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,13 @@ class TableState:
     version: int
     definition: str
     lanes: Mapping[str, int]
+    bucket: str = ""
+    """What its partitions in the store are cut into."""
+    copy: int = 0
+
+    def name(self, base: str) -> str:
+        """The name in the store of the table that goes by ``base``."""
+        return base + tail(bucket_of(self.bucket), self.copy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,18 @@ def instant(text: str) -> str:
 def moment_order(text: str) -> str:
     """What event times sort by: a fraction of a second comes after none."""
     return text.removesuffix("Z")
+
+
+def stored(table: ServingTable, state: TableState | None) -> ServingTable:
+    """A serving table as a generation keeps it in the store."""
+    if state is None or not (state.bucket or state.copy):
+        return table
+    return _stored(table, state.bucket, state.copy)
+
+
+@functools.lru_cache(1024)
+def _stored(table: ServingTable, bucket: str, copy: int) -> ServingTable:
+    return table.kept(bucket_of(bucket), copy)
 
 
 EMPTY = Generation(0)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 import math
+import zoneinfo
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any
@@ -199,6 +201,21 @@ def field(value: int | None, unit: str) -> int | None:
         return None
     moment = _EPOCH + dt.timedelta(microseconds=value)
     return moment.isoweekday() if unit == "isodow" else int(getattr(moment, unit))
+
+
+@functools.cache
+def zone_names() -> frozenset[str]:
+    """The names of the tz database of this machine, or of the package tzdata where it has none; UTC in any case."""
+    return frozenset({"UTC", *zoneinfo.available_timezones()})
+
+
+def local_time(value: int | None, zone: str | None) -> int | None:
+    """What the clocks of a zone of ``zone_names`` show at an instant, in microseconds as though it were UTC."""
+    if value is None or zone is None or zone == "UTC":
+        return None if zone is None else value
+    offset = (_EPOCH + dt.timedelta(microseconds=value)).astimezone(zoneinfo.ZoneInfo(zone)).utcoffset()
+    assert offset is not None  # of a moment with a zone
+    return value + offset // dt.timedelta(microseconds=1)
 
 
 def rfc3339(value: int | None) -> str | None:

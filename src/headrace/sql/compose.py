@@ -16,7 +16,7 @@ from headrace.sql.body import define_all
 from headrace.sql.dialect import Text, check_subset, function_name, is_aggregate, parse_select, render
 from headrace.sql.evaluate import EXACT, Code, Evaluator, finished
 from headrace.sql.mart import MartErrors, Relation
-from headrace.sql.query import Compiler, Fetch, Plan, Query, conjuncts, refuse_null_order
+from headrace.sql.query import Compiler, Fetch, Plan, Query, conjuncts, note_zones, refuse_null_order
 
 Rows = Iterable[tuple[Any, ...]]
 WINDOWS = {"sum", "min", "max", "count", "row_number", "rank"}
@@ -35,7 +35,7 @@ class Stage:
 def compile_query(name: str, text: Text, marts: Mapping[str, Mart], relations: Mapping[str, Relation]) -> Query:
     """Reads one query; raises MartErrors with all that is wrong with it."""
     tree = parse_select(text)
-    errors = check_subset(tree, text)
+    errors = check_subset(tree, text, extra=frozenset({"at time zone"}))
     if errors:
         raise MartErrors(errors)
     compiler = Compiler(name, text, marts, relations, {})
@@ -98,11 +98,13 @@ class _Composer:
             done: list[tuple[Any, ...]] = outer(raw, p)
             return done
 
-        others = tuple(Fetch(s.plan.table, s.plan.partitions, s.plan.bounds, s.plan.picked) for s in rest)
+        others = tuple(
+            Fetch(s.plan.table, s.plan.partitions, s.plan.bounds, s.plan.picked, s.plan.bounded) for s in rest
+        )
         told = "\n".join([*(f"# {s.alias}\n{s.plan.source}" for s in stages), source])
         plan = Plan(first.plan.table, first.plan.partitions, first.plan.bounds, first.plan.lookups, finish,
                     in_key_order=False, reverse=first.plan.reverse, source=told, others=others,
-                    picked=first.plan.picked)  # fmt: skip
+                    picked=first.plan.picked, bounded=first.plan.bounded)  # fmt: skip
         self.c.base = first.plan.table.origin
         return self.c.query({frozenset(): plan}, columns, tuple(self.validations), limit, fixed)
 
@@ -262,6 +264,7 @@ class _Composer:
                     "HR0211", f"{unwanted.upper()} is not for the last SELECT", tree, "write WHERE; pages go by cursor"
                 )
         refuse_null_order(tree, self.wrong)
+        note_zones(tree, self.c.parameters)
         for place in tree.find_all(exp.Placeholder):
             cast = place.parent
             if isinstance(cast, exp.Cast):

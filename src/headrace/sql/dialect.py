@@ -159,6 +159,10 @@ def check_subset(tree: exp.Expr, text: Text, *, extra: frozenset[str] = frozense
                         "HR0202", f"{name}() is outside the SQL subset", place=text.call(node, name), help=hint
                     )
                 )
+        elif isinstance(node, exp.AtTimeZone):
+            if "at time zone" not in extra:
+                help = "times are UTC here; in a query write extract(hour FROM t AT TIME ZONE $zone)"
+                errors.append(_refused(text, node, "AT TIME ZONE", help))
         elif isinstance(node, exp.Join) and node.args.get("method"):
             errors.append(
                 _refused(text, node, f"{node.args['method']} JOIN", "write the range: valid_from <= t AND t < valid_to")

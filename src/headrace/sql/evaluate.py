@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 from sqlglot import exp
 
-from headrace.errors import DeclarationError
+from headrace.errors import DeclarationError, nearest
 from headrace.model.types import INTEGERS, Type, parse_type
-from headrace.sql.arithmetic import decimal_text
+from headrace.sql.arithmetic import decimal_text, zone_names
 from headrace.sql.dialect import Text, function_name, is_aggregate, render
 
 EXACT = "EXACT"
@@ -326,6 +326,25 @@ class Evaluator:
             raise self.refuse(node, "extract takes year, month, day, hour, minute, second or isodow")
         return Code(f"field({source}, {unit!r})", Type("BIGINT"))
 
+    def _attimezone(self, node: exp.AtTimeZone) -> Code:
+        """A local time, for what has no zone of its own: answers write every time of day as UTC."""
+        holder = node.parent
+        while isinstance(holder, exp.Paren):
+            holder = holder.parent
+        if not isinstance(holder, exp.Extract) and not (isinstance(holder, exp.Cast) and holder.is_type("date")):
+            raise self.refuse(
+                node, "write extract(hour FROM t AT TIME ZONE zone), or CAST(t AT TIME ZONE zone AS DATE)"
+            )
+        value, zone = self.compile(node.this), node.args["zone"]
+        if value.type.name != "TIMESTAMPTZ":
+            raise self.refuse(node, f"it is {value.type}; only a TIMESTAMPTZ is a moment that zones have a time for")
+        if next(zone.find_all(exp.Column), None) is not None:
+            raise self.refuse(node, "the zone is a name or a parameter: coalesce($time_zone, 'UTC')")
+        for name in zone.find_all(exp.Literal):
+            if name.name not in zone_names():
+                raise self.refuse(node, f"no time zone '{name.name}': {near_zone(name.name)}")
+        return Code(f"local_time({value.source}, {self.compile(zone).source})", Type("TIMESTAMP"))
+
     def _cast(self, node: exp.Cast) -> Code:
         value, wanted = self.compile(node.this), parse_type(node.to.sql(dialect="duckdb"))
         if wanted is None:
@@ -405,6 +424,12 @@ def _first(sources: list[str]) -> str:
     for other in reversed(others):
         source = f"({other} if {other} is not None else {source})"
     return source
+
+
+def near_zone(name: str) -> str:
+    """What to write instead of an unknown time zone: there are too many to name them all."""
+    found = nearest(name, zone_names())
+    return found if found.startswith("did") else "a name of the tz database, as Europe/Berlin, or UTC"
 
 
 def finished(code: Code) -> Code:

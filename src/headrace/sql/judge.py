@@ -7,7 +7,7 @@ import json
 from sqlglot import exp
 
 from headrace.errors import DeclarationError, Place
-from headrace.model.source import OCCURRENCE, Source
+from headrace.model.source import OCCURRENCE, Repair, Source
 from headrace.model.types import Column, Type
 from headrace.sql.dialect import Text, check_subset, is_division_safe, parse_expression, render
 
@@ -101,6 +101,20 @@ def type_reason(column: Column) -> str:
     return f"{column.name} is not {column.type}"
 
 
+def missing_reason(column: Column) -> str:
+    return f"{column.name} is missing"
+
+
+def repair_reason(repair: Repair) -> str:
+    return f"{repair.column} cannot be repaired: {repair.reason}"
+
+
+def reasons_of(source: Source) -> frozenset[str]:
+    """Every reason that ``judge_sql`` can give; others are of records that could not be parsed when they landed."""
+    read = [reason(column) for column in source.columns for reason in (type_reason, missing_reason)]
+    return frozenset([*read, *map(repair_reason, source.repairs), *(rule.reason for rule in source.rules)])
+
+
 def judge_sql(source: Source, bronze: str, duplicates: str | None) -> str:
     """SQL that judges bronze rows: META, the contract's columns (repaired), and the JUDGED columns.
 
@@ -119,7 +133,7 @@ def judge_sql(source: Source, bronze: str, duplicates: str | None) -> str:
         if misfit != "false":
             misfits.append((misfit, type_reason(column)))
         if not column.nullable:
-            misfits.append((f"{RAW}{column.name} IS NULL", f"{column.name} is missing"))
+            misfits.append((f"{RAW}{column.name} IS NULL", missing_reason(column)))
     repairs = {r.column: r for r in source.repairs}
     mended = []
     for column in source.columns:
@@ -130,7 +144,7 @@ def judge_sql(source: Source, bronze: str, duplicates: str | None) -> str:
         # In a struct an error can be told from NULL: what cannot be repaired is quarantined.
         value = f"TRY({{'value': CAST({expression(source, repair.expression)} AS {column.type})}})"
         mended += [f"{value}.value AS {column.name}", f"{column.name} AS _old_{column.name}"]
-        misfits.append((f"{value} IS NULL", f"{column.name} cannot be repaired: {repair.reason}"))
+        misfits.append((f"{value} IS NULL", repair_reason(repair)))
     changes = [(f"_old_{r.column} IS DISTINCT FROM {r.column}", r.column, r.reason) for r in source.repairs]
     changes += [
         (f"contains({RAW}{c.name}, ':60') AND {c.name} IS NOT NULL", c.name, "leap second read as :59")

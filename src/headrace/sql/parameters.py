@@ -10,6 +10,8 @@ from typing import Any
 
 from headrace.errors import ParameterError, nearest
 from headrace.model.serving import Parameter
+from headrace.sql.arithmetic import zone_names
+from headrace.sql.evaluate import near_zone
 from headrace.sql.query import Query
 
 
@@ -87,10 +89,14 @@ def value_of(parameter: Parameter, text: str) -> Any:
             ):
                 raise ValueError(text)
             return number
+        if parameter.zone and text not in zone_names():
+            raise ValueError(text)
     except (ValueError, KeyError, OverflowError):
         wanted = (
             f"a whole number from 1 to {parameter.maximum}" if parameter.maximum else f"{kind}, as {example(parameter)}"
         )
+        if parameter.zone:
+            wanted = near_zone(text)
         raise ParameterError(
             "HR0502", f"parameter '{parameter.name}' is '{text[:80]}'", parameter=parameter.name, help=wanted
         ) from None
@@ -101,5 +107,7 @@ def example(parameter: Parameter) -> str:
     """A value that the parameter could have."""
     if parameter.default is not None:
         return str(parameter.default)
+    if parameter.zone:
+        return "Europe/Berlin"
     return {"DATE": "2025-08-01", "TIMESTAMP": "2025-08-01T00:00:00Z", "TIMESTAMPTZ": "2025-08-01T00:00:00Z", "BOOLEAN": "true",
             "VARCHAR": f"<{parameter.name}>"}.get(parameter.type.name, "1")  # fmt: skip

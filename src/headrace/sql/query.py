@@ -7,7 +7,7 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlglot import exp
@@ -46,6 +46,8 @@ class Fetch:
     bounds: Callable[[Mapping[str, Any]], tuple[Any, bool, Any, bool]]
     picked: Mapping[str, str] = field(default_factory=dict)
     """As of a Plan."""
+    bounded: bool = False
+    """As of a Plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class Plan:
     """Further fetches of a query over several marts; their rows follow ``looked`` in the call of ``finish``."""
     picked: Mapping[str, str] = field(default_factory=dict)
     """By column of the partition, the parameter whose value (or one of whose values) it is, just as it was given."""
+    bounded: bool = False
+    """Whether ``bounds`` limits the first clustering column on both sides."""
 
     @property
     def tables(self) -> tuple[ServingTable, ...]:
@@ -183,7 +187,9 @@ class Compiler:
             raise self.error("HR0211", "HAVING is for groups", self.having, "write WHERE")
         refuse_null_order(tree, self.error)
         limit, fixed = self.read_limit(tree.args.get("limit"))
-        return self.predicates(tree.args["where"].this if tree.args.get("where") else None), limit, fixed
+        found = self.predicates(tree.args["where"].this if tree.args.get("where") else None)
+        note_zones(tree, self.parameters)
+        return found, limit, fixed
 
     def select(self, tree: exp.Select) -> Query:
         """The whole query, where it is one SELECT."""
@@ -377,7 +383,10 @@ class Compiler:
 
     def can_be_pushed(self, node: exp.Expr) -> bool:
         """Whether a predicate can be decided when publishing: it is about key columns and literals only."""
-        return node.find(exp.Placeholder) is None and all(self.key_column(c) for c in node.find_all(exp.Column))
+        # What clocks show where is the evaluator's to say: no two engines have the same edition of the tz database.
+        return node.find(exp.Placeholder, exp.AtTimeZone) is None and all(
+            self.key_column(c) for c in node.find_all(exp.Column)
+        )
 
     # Parameters and their types
 
@@ -416,6 +425,8 @@ class Compiler:
             return parse_type(parent.to.sql(dialect="duckdb"))
         if isinstance(parent, exp.Paren):
             return self.type_beside(parent)
+        if isinstance(parent, exp.AtTimeZone) and parent.args["zone"] is node:
+            return Type("VARCHAR")
         if isinstance(parent, exp.TimestampTrunc) or (parent is not None and function_name(parent) == "date_trunc"):
             return self.type_beside(parent)
         if isinstance(parent, (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE)):
@@ -505,7 +516,7 @@ class Compiler:
         picked = {c: str(v.this) for c, v in partition_values.items() if isinstance(v, exp.Placeholder)}
         plan = Plan(
             table, functions["partitions"], functions["bounds"], lookups, functions["finish"], in_order, reverse, source,
-            picked=picked,
+            picked=picked, bounded=low is not None and high is not None,
         )  # fmt: skip
         return plan, body.columns
 
@@ -616,6 +627,15 @@ class Compiler:
         if self.mart.having:
             names |= _names(self.mart.having)
         return any(part.name in _names(m.finisher) for m in self.mart.measures if m.name in names)
+
+
+def note_zones(tree: exp.Expr, parameters: dict[str, Parameter]) -> None:
+    """Parameters that stand for a time zone take the name of one, wherever in a query that is."""
+    for node in tree.find_all(exp.AtTimeZone):
+        for place in node.args["zone"].find_all(exp.Placeholder):
+            name, required = str(place.this), not isinstance(place.parent, exp.Coalesce)
+            known = parameters.get(name, Parameter(name, Type("VARCHAR"), required))
+            parameters[name] = replace(known, zone=True)
 
 
 def refuse_null_order(tree: exp.Select, error: Callable[[str, str, exp.Expr | None, str], Exception]) -> None:

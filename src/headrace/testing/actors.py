@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 try:
-    from greenlet import greenlet  # type: ignore[import-untyped]  # boundary: ten times as fast as threads, where it is installed
+    from greenlet import greenlet  # boundary: ten times as fast as threads, where it is installed
 except ImportError:
     greenlet = None
 

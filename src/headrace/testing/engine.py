@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa  # boundary: what an engine is offered
+import pyarrow.parquet as pq  # boundary: what an engine writes, read by another
 
 from headrace.errors import ContractError, DeclarationError, OutsideError
 from headrace.ports import Engine
@@ -83,7 +84,7 @@ class EngineSuite:
         path = str(tmp_path / "a folder" / "it's.parquet")
         assert engine.write("SELECT i, 'v' || i AS v FROM range(100000) AS t(i) ORDER BY i DESC", path) == 100_000
         assert engine.rows(f"SELECT count(*), max(v) FROM {engine.scan([path], [])}") == [(100_000, "v99999")]
-        assert engine.rows(f"SELECT i FROM {engine.scan([path], [])} LIMIT 3") == [(99_999,), (99_998,), (99_997,)]
+        assert pq.read_table(path)["i"].to_pylist() == list(range(99_999, -1, -1))
 
     def test_a_file_without_rows_keeps_its_columns(self, tmp_path: Path) -> None:
         engine = self.make(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from headrace.errors import OutsideError
@@ -22,12 +23,24 @@ RISING = ("progress/", "attempted/", "checkpoint/")
 """What the names of control rows begin with that only rise."""
 
 
+@dataclass(frozen=True, eq=False)
+class Move:
+    """One try to move a control row, which had been moved so often ``before``."""
+
+    name: str
+    old: str | None
+    new: str
+    before: int
+
+
 class ReplicatedStore:
     """Three replicas, the write with the highest stamp wins; a write is acknowledged by two, a read asks two, one after
     the other, and mends the one that lags. Writes get lost or arrive late, also when long superseded; an acknowledgement
     may be lost, and is waited for by writing again. The other control rows are linearizable, as light-weight transactions
-    are."""
+    are; but the answer to one may be lost, so that it is asked what became of it, and it may arrive when it is not expected
+    any more."""
 
+    is_remote = True
     needed = 2
     """Replicas that must have a write before it is acknowledged, and that a read asks."""
 
@@ -39,12 +52,18 @@ class ReplicatedStore:
         self.replicas: list[dict[Place, dict[Row, Cell]]] = [{} for _ in range(3)]
         self.tables: set[str] = set()
         self.late: list[tuple[int, Place, Row, Cell]] = []
-        self.controls: dict[str, str] = {}
+        self.said: dict[str, str] = {}
         self.risen: dict[str, int] = {}
         """What was acknowledged of the control rows that only rise."""
         self.pointers: list[int] = [0]
         """Every generation that the pointer has named, in order."""
         self.failing = 0.0
+        self.unanswered = 0.0
+        """How many of the moves get no answer. One in two of them arrives late, if at all."""
+        self.luck = random.Random(0)  # of moves alone: what else happens in a schedule stays as it was
+        self.made: dict[str, list[object]] = {}
+        """By control row, the marks of its moves."""
+        self.late_moves: list[Move] = []
         self.moved: Callable[[str | None, str], None] = lambda *_: None
         """Is told of every move of the pointer."""
         self.tell: Callable[[str], None] | None = None
@@ -53,17 +72,46 @@ class ReplicatedStore:
 
     def compare_and_set(self, name: str, old: str | None, new: str) -> bool:
         point()
-        done = self.controls.get(name) == old
-        if done:
-            self.write_control(name, new)
-        elif self.tell:
-            self.tell(f"{name} was moved by somebody else")
-        point()
-        return done
+        if self.said.get(name) != old:
+            if self.tell:
+                self.tell(f"{name} was moved by somebody else")
+            point()
+            return False
+        move = Move(name, old, new, len(self.made.setdefault(name, [])))
+        if self.luck.random() >= self.unanswered:
+            self.make(move)
+            point()
+            return True
+        if self.luck.random() < 0.5:
+            self.late_moves.append(move)
+        else:
+            self.make(move)
+        if self.tell:
+            self.tell(f"whether {name} was moved is not said")
+        for _ in range(self.luck.choice([1, 5, 20, 80])):
+            point()
+        while not self.was_made(move):
+            if not self.can_be_made(move):
+                return False
+            self.make(move)
+        return True
+
+    def make(self, move: Move) -> None:
+        if self.can_be_made(move):
+            self.made[move.name].append(move)
+            self.write_control(move.name, move.new)
+
+    def can_be_made(self, move: Move) -> bool:
+        """Whether nobody has moved the row since this move began; that its value is the same again does not say so."""
+        return len(self.made[move.name]) == move.before
+
+    def was_made(self, move: Move) -> bool:
+        """Whether it was; that others have moved on since, or made the same value, does not matter."""
+        return any(made is move for made in self.made[move.name])
 
     def write_control(self, name: str, value: str) -> None:
-        before = self.controls.get(name)
-        self.controls[name] = value
+        before = self.said.get(name)
+        self.said[name] = value
         if self.tell:
             self.tell(f"{name} = {value}")
         if name == POINTER:
@@ -77,7 +125,10 @@ class ReplicatedStore:
             text: str | None = self.read(("control", (name,))).get((), None)
             return text
         point()
-        return self.controls.get(name)
+        return self.said.get(name)
+
+    def controls(self, names: Sequence[str]) -> list[str | None]:
+        return [self.control(name) for name in names]
 
     def set_control(self, name: str, value: str) -> None:
         point()
@@ -142,7 +193,9 @@ class ReplicatedStore:
             cells[key] = cell
 
     def drift(self) -> None:
-        """One late write arrives."""
+        """One late write arrives, and perhaps a move that nobody waits for any more."""
+        if self.late_moves and self.luck.random() < 0.3:
+            self.make(self.late_moves.pop(self.luck.randrange(len(self.late_moves))))
         if self.late:
             self.apply(*self.late.pop(self.rnd.randrange(len(self.late))))
 

@@ -236,11 +236,11 @@ class Schedule:
         wanted = self.expected(answer.generation, shop)
         if answer.rows != wanted:
             raise WrongError(
-                f"generation {answer.generation}, {shop or 'total'}: {answer.rows} for {wanted}; pointer {self.store.controls[POINTER]}"
+                f"generation {answer.generation}, {shop or 'total'}: {answer.rows} for {wanted}; pointer {self.store.said[POINTER]}"
             )
 
     def expected(self, number: int, shop: str | None) -> list[Row]:
-        generation = generations.read(self.store.controls[generations.control_name(number)])
+        generation = generations.read(self.store.said[generations.control_name(number)])
         known = self.records.get(generation.contracts.get("sales", 0), [])[: generation.cut.get("sales", 0)]
         amounts = [amount for where, amount in known if shop in (None, where)]
         return [(sum(amounts), len(amounts))] if amounts else [(None, None)] if shop is None else []

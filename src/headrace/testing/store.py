@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 import random
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.model.mart import Part
-from headrace.model.serving import ServingTable
+from headrace.model.serving import ServingTable, bucket_of
 from headrace.model.types import Column, Type
 from headrace.ports import Store
 from headrace.testing.parallel import in_processes, in_threads
@@ -43,6 +44,19 @@ TYPES = ServingTable(
 )
 
 
+BY_DAY, BY_MOMENT = (
+    ServingTable(
+        f"cut_by_{name}_0123abcd",
+        "cut",
+        True,
+        (Column("shop", TEXT, False),),
+        (Column(name, type, False), Column("n", INTEGER, False)),
+        (Part("visits", "sum", "count(*)", INTEGER),),
+    )
+    for name, type in (("day", Type("DATE")), ("moment", INSTANT))
+)
+
+
 def sale(
     shop: str, day: str, hour: int, revenue: str | None, visits: int | None, *, slot: int = 0, gen: int = 1
 ) -> Row:
@@ -69,6 +83,13 @@ class StoreSuite:
         for text in ("a", "a", 'ü "quoted"\n' + "long " * 10_000):
             store.set_control("generation/1", text)
             assert self.open(tmp_path).control("generation/1") == text
+
+    def test_control_rows_are_read_together(self, tmp_path: Path) -> None:
+        store = self.open(tmp_path)
+        for name in ("a", "b", "c"):
+            store.set_control(name, name.upper())
+        assert store.controls(["c", "none", "a"]) == ["C", None, "A"]
+        assert store.controls([]) == []
 
     def test_compare_and_set_writes_an_absent_row_once(self, tmp_path: Path) -> None:
         store = self.open(tmp_path)
@@ -271,6 +292,78 @@ class StoreSuite:
             found = store.fetch(SALES, ("a",), bounds, reverse=reverse, after=after, limit=limit)
             wanted = expected(rows.values(), "a", bounds, reverse, after, limit)
             assert [_unslotted(r) for r in found] == [_unslotted(r) for r in wanted], (bounds, asked)
+
+    def test_partitions_that_are_not_cut_give_what_is_asked(self, tmp_path: Path) -> None:
+        self.buckets_change_no_answer(self.open(tmp_path), "")
+
+    def test_partitions_cut_by_month_answer_alike(self, tmp_path: Path) -> None:
+        self.buckets_change_no_answer(self.open(tmp_path), "month")
+
+    def test_partitions_cut_by_day_answer_alike(self, tmp_path: Path) -> None:
+        self.buckets_change_no_answer(self.open(tmp_path), "day")
+
+    def test_salted_partitions_answer_alike(self, tmp_path: Path) -> None:
+        self.buckets_change_no_answer(self.open(tmp_path), "salt 4")
+
+    def buckets_change_no_answer(self, store: Store, bucket: str) -> None:
+        """However partitions are cut: fetches, pages, walks and removals give what they give of partitions that are not."""
+        rnd = random.Random(8)
+        for kind, shape in (("DATE", BY_DAY), ("TIMESTAMPTZ", BY_MOMENT)):
+            table = shape.kept(bucket_of(bucket))
+            store.create(table)
+            days = [dt.date(1969, 11, 1) + dt.timedelta(rnd.randrange(200)) for _ in range(40)]
+            days += [dt.date(9999, 12, 31), dt.date(1, 1, 1)]
+            values = [
+                day.isoformat()
+                if kind == "DATE"
+                else (day.toordinal() - 719163) * 86_400_000_000 + rnd.randrange(10**6)
+                for day in days
+            ]
+            rows = {
+                (shop, value, n): (shop, value, n, rnd.randrange(9), 1)
+                for shop in "ab" for value in values for n in rnd.sample(range(-2, 5), 3)
+            }  # fmt: skip
+            written = [
+                (*row, slot, 1 + slot) for row in rows.values() for slot in ((0, 1) if rnd.random() < 0.5 else (1,))
+            ]
+            rnd.shuffle(written)
+            store.put(table, written)
+            ends = sorted({row[1] for row in written if not str(row[1]).startswith(("0001", "9999"))})[1:-1]
+            inside = [(low, rnd.random() < 0.5, high, rnd.random() < 0.5) for low in ends[::9] for high in ends[::7]]
+            for bounds in inside:
+                for reverse in (False, True):
+                    found = store.fetch(table, ("a",), bounds, reverse=reverse)
+                    wanted = expected(written, "a", bounds, reverse, None, None)
+                    assert [tuple(r) for r in found] == wanted
+                    after, limit = (tuple(wanted[len(wanted) // 2][1:3]) if wanted else None), rnd.randrange(1, 12)
+                    found = store.fetch(table, ("a",), bounds, reverse=reverse, after=after, limit=limit)
+                    assert [tuple(r) for r in found] == expected(written, "a", bounds, reverse, after, limit)
+            walked = [tuple(row) for batch in store.walk(table) for row in batch]
+            assert sorted(walked) == sorted(written)
+            together = [row[:3] for row in walked]
+            assert len(list(itertools.groupby(together))) == len(set(together)), "rows of a key follow one another"
+            self.speed_rows_in_buckets(store, table, [row[:5] for row in written], ends)
+            floor = ends[len(ends) // 2]
+            store.put(table, [(*written[0][:5], 0, 9)])  # which a later generation wrote
+            store.clear_below(table, table.clustering[0].name, floor, 3)
+            left = {tuple(row) for batch in store.walk(table) for row in batch if row[-1] != 9}
+            above: Any = floor
+            assert left == {row for row in written if row[1] >= above and row != (*written[0][:5], 0, 1)}
+            store.clear_below(table, "n", 2, 3)
+            assert all(row[2] >= 2 or row[-1] == 9 for batch in store.walk(table) for row in batch)
+
+    def speed_rows_in_buckets(self, store: Store, table: ServingTable, rows: list[Row], ends: list[Any]) -> None:
+        for start, lane in itertools.product((100, 200), "xy"):
+            store.put_speed(table, 7, lane, start, start + 5, rows)
+        bounds = (ends[1], True, ends[-2], True)
+        inside = sorted({row for row in rows if row[0] == "a" and ends[1] <= row[1] <= ends[-2]})
+        found = [tuple(row) for row in store.fetch_speed(table, ("a",), bounds, epoch=7)]
+        assert found == [(*row, lane, start) for row in inside for lane in "xy" for start in (100, 200)]
+        store.clear_speed(table, 7, {"x": 200})
+        left = {row[-3:] for batch in store.walk_speed(table, 7) for row in batch}
+        assert left == {("x", 200, 205), ("y", 100, 105), ("y", 200, 205)}
+        store.clear_speed(table, 7, None)
+        assert not [row for batch in store.walk_speed(table, 7) for row in batch]
 
     def test_pages_by_after_and_limit_give_every_row_once(self, tmp_path: Path) -> None:
         store = self.open(tmp_path)

@@ -368,6 +368,7 @@ class Schedule:
         self.observer = observer
         self.store = ReplicatedStore(rnd)
         self.store.moved = self.moved
+        self.store.luck = random.Random(f"moves {seed}")
         self.failing = rnd.choice([0, 0, 0, 0.01])
         self.tell: Callable[[str], None] | None = None
         if tell is not None:
@@ -581,7 +582,7 @@ class Schedule:
     # What must hold
 
     def generation(self, number: int) -> Generation:
-        text = self.store.controls.get(generations.control_name(number))
+        text = self.store.said.get(generations.control_name(number))
         return generations.read(text) if text is not None else EMPTY
 
     def least(self, generation: Generation, risen: dict[str, int] | None = None) -> dict[str, int]:
@@ -680,6 +681,7 @@ class Schedule:
                 self.append()
                 self.publish(take_over=False)
             self.store.failing = self.failing
+            self.store.unanswered = self.store.luck.choice([0, 0, 0, 0, 0.5])
             for happens in self.rnd.choices(list(temper), list(temper.values()), k=self.rnd.randint(80, 260)):
                 happens()
                 self.note_ends()
@@ -746,7 +748,7 @@ class Schedule:
     def end(self) -> None:
         """All faults end; then everything is there, streamed, then published, and whatever the zombies do."""
         self.say("the faults end")
-        self.store.failing = 0
+        self.store.failing = self.store.unanswered = 0
         for actor in (*self.runs, *self.asking):
             actor.finish()
         self.note_ends()
@@ -802,7 +804,7 @@ class Schedule:
         self.batch().generate(Run(""), full=False, refit=False, take_over=take_over)
 
     def catch_up(self) -> None:
-        pointer = pointers.read(self.store.controls.get(POINTER, pointers.FIRST.text()))
+        pointer = pointers.read(self.store.said.get(POINTER, pointers.FIRST.text()))
         if pointer.opens or not pointer.generation:  # a run that was killed, or a rollback to before the first
             self.publish(take_over=True)
         worker = SimulatedWorker(self, f"w{next(self.names)}")
