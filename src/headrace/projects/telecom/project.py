@@ -4,7 +4,7 @@ from headrace import Project, bar, csv, jsonl, line, number, status, table
 
 project = Project("telecom")
 
-# Facts. The files name no time zone: times stand as they were written, and an hour or a day is one of that clock. A file
+# Facts. The files of usage name no time zone: their times stand as they were written, and an hour or a day is one of that clock. A file
 # may come a day late; what is older than that is final.
 #
 # A call detail record has no number of its own. So the whole record is its id: what comes a second time by another
@@ -42,6 +42,27 @@ for cdr in (data, voice):
     cdr.flag("starts_with(msisdn, '0')", "msisdn begins with 0")
     cdr.flag("tower_id NOT BETWEEN 1 AND 2000", "unknown tower")
 
+# Calls as a switch sees them, those that came to nothing too. These times have their zone.
+
+calls = project.source(
+    "calls", csv("**/calls*.csv"), id="phone, destination, started_at", event_time="started_at",
+    lateness="1 day", topic="calls", lane_by="phone",
+    doc="Attempted calls and whether they were completed. One that never got through has no tower at its other end.",
+    columns="""
+        phone VARCHAR, destination VARCHAR, started_at TIMESTAMPTZ, seconds BIGINT NOT NULL,
+        source_tower INTEGER NOT NULL, destination_tower INTEGER, completed BOOLEAN NOT NULL, source_imei VARCHAR""",
+)  # fmt: skip
+calls.rule("seconds >= 0", "negative duration")
+calls.flag("destination = phone", "calls itself")
+calls.flag("source_tower NOT BETWEEN 1 AND 2000 OR destination_tower NOT BETWEEN 1 AND 2000", "unknown tower")
+calls.flag("source_imei IS NULL", "no IMEI")
+# An IMEI's 15th digit checks the others (3GPP TS 23.003, annex B); an IMEISV has 16 digits and none that checks.
+calls.flag("NOT regexp_full_match(source_imei, '[0-9]{15,16}')", "IMEI is not 15 or 16 digits")
+DIGITS = [f"TRY_CAST(substring(source_imei, {n}, 1) AS INTEGER)" for n in range(1, 16)]
+# Luhn: of every second digit twice as much, of that the sum of the digits; all of it together ends in 0.
+LUHN = " + ".join(f"{d} * 2 // 10 + {d} * 2 % 10" if n % 2 else d for n, d in enumerate(DIGITS))
+calls.flag(f"length(source_imei) = 15 AND ({LUHN}) % 10 <> 0", "IMEI has a wrong check digit")
+
 ticks = project.source(
     "forex_ticks", jsonl("**/tick-data*.jsonl"), id="pair_name, ticked_at, bid_price, ask_price",
     event_time="ticked_at", lateness="1 day", topic="tick-data", lane_by="pair_name",
@@ -70,6 +91,10 @@ tariffs.rule(
 )
 tariffs.rule("category IN ('call', 'data')", "unknown category")
 tariffs.rule("price_zar >= 0 AND step >= 1", "negative price, or a step below 1")
+
+# A file comes every few minutes, and is to be in the answers a quarter of an hour after its newest record at the latest.
+for mart in ("usage_15min", "subscriber_days", "network_hourly", "forex_hourly"):
+    project.fresh(mart, "15 minutes")
 
 # Pages. Each tile of the network asks for one day, so that its table's partitions are days.
 
@@ -111,6 +136,15 @@ project.page(
     line("balance", x="hour", y="balance_wak", title="Balance in WAK", unit="WAK", limit="1000"),
     table("usage_in_wak", title="Cost by hour, in ZAR and WAK"),
     msisdn="2712345678901",
+)
+project.page(
+    "Calls",
+    number("call_success_rate", y="asr_percent", title="Calls that were completed (ASR)", unit="%"),
+    number("call_success_rate", y="total", title="Calls"),
+    number("call_success_rate", y="failed", title="Calls that failed"),
+    number("call_success_rate", y="acd_seconds", title="Mean duration (ACD)", unit="s"),
+    line("call_success_hours", x="hour", y="asr_percent", title="Calls that were completed, by hour", unit="%"),
+    bar("call_success_hours", x="hour", y="total", title="Calls by hour"),
 )
 project.page(
     "Data quality",

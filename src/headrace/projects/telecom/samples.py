@@ -23,6 +23,12 @@ RECORDS_PER_DAY = 20_000
 ROWS_PER_FILE = 1_000
 """On average: a file is a stretch of time, with more rows by day than by night."""
 TICKS_PER_HOUR = 60
+CALLERS = 15
+"""Phones whose attempted calls a switch has recorded: 20 to 25 each, as in the case of CallDrop."""
+SUCCESS = 0.9
+"""The share of their calls that is completed."""
+CALLS_PER_FILE = 10_000
+"""On average; at least three files."""
 VOLUMES = {"dev": 1.0, "prod": 14.4}
 """Scales by name: as many records as the originals' production has, which is where ``original`` writes all of its files."""
 LIVE_FILES = 48
@@ -81,6 +87,28 @@ def generate(
     _ticks(samples, stretch, DAYS)
     samples.jsonl("tick-data_{file:02}.jsonl", TICK_LINES, files=DAYS)
     _truth(samples)
+    calls(samples, late=late, duplicates=duplicates, corrupt=corrupt)
+
+
+def calls(
+    samples: Samples,
+    *,
+    success: float = SUCCESS,
+    late: float = 0.01,
+    duplicates: float = 0.005,
+    corrupt: float = 0.002,
+) -> None:
+    """Write the attempted calls alone, and the truth about them; the scale multiplies the phones.
+
+    Of the calls that were made exactly the share ``success`` is completed, to the nearest call; the others are as in
+    ``generate``.
+    """
+    stretch = Stretch(0, DAYS, max(3, samples.scaled(CALLERS, at_least=CALLERS) * 45 // 2 // CALLS_PER_FILE))
+    _attempted(samples, stretch, success)
+    _delivered(samples, stretch, "attempted", late, duplicates, corrupt)
+    for first in range(0, stretch.files + 1, 20):
+        _call_files(samples, stretch, range(first, min(first + 20, stretch.files + 1)))
+    _calls_truth(samples, success)
 
 
 def live(samples: Samples, number: int) -> None:
@@ -89,9 +117,12 @@ def live(samples: Samples, number: int) -> None:
     _subscribers(samples, 0.5)
     _records(samples, stretch, 0.15, 0.01, 0.005, 0.002)
     _ticks(samples, stretch, LIVE_FILES)
+    _attempted(samples, stretch, SUCCESS)
+    _delivered(samples, stretch, "attempted", 0.01, 0.005, 0.002)
     for file in range(LIVE_FILES + 1):
         for kind in ("data", "call"):
             _files(samples, stretch, kind, range(file, file + 1))
+        _call_files(samples, stretch, range(file, file + 1))
         if file < LIVE_FILES:
             samples.jsonl(f"live/tick-data_{stretch.first:03}_{file:02}.jsonl",
                           f"SELECT 0 AS file, place, line FROM ({TICK_LINES}) WHERE file = {file}", files=1)  # fmt: skip
@@ -237,6 +268,10 @@ def _files(samples: Samples, stretch: Stretch, kind: str, files: range) -> None:
             FROM {kind}_delivered WHERE file BETWEEN {files[0]} AND {files[-1]}) AS rows
         """
 
+    _written(samples, stretch, name, files, columns, sql)
+
+
+def _written(samples: Samples, stretch: Stretch, name: str, files: range, columns: tuple[str, ...], sql: str) -> None:
     def path(file: int) -> str:
         ends = stretch.begins + timedelta(seconds=stretch.step * (file + 1))
         # The last file of a live day ends when the first one of the next does.
@@ -248,8 +283,78 @@ def _files(samples: Samples, stretch: Stretch, kind: str, files: range) -> None:
         samples.csvs([f"again/{name}.csv"], columns, sql)
 
 
+def _attempted(samples: Samples, stretch: Stretch, success: float) -> None:
+    """The phones, as the originals number them, and every call that one of them attempted. A phone keeps its IMEI."""
+    callers = samples.scaled(CALLERS, at_least=CALLERS)
+    # Of 14 digits, and a 15th by Luhn: every second one counts twice, of which the digits are added up.
+    twice = "list_transform(digits, lambda d, n: CASE n % 2 WHEN 0 THEN d * 2 // 10 + d * 2 % 10 ELSE d END)"
+    samples.table(
+        "callers",
+        f"""
+        SELECT i, concat('+1555000', i + 1) AS phone, concat(body, (10 - list_sum({twice}) % 10) % 10) AS imei,
+            whole('calls of', i * 1000 + {stretch.first}, 20, 25) * {stretch.days} // {DAYS} AS calls,
+            whole('caller home', i, 1, 2000) AS home
+        FROM (SELECT i, body, list_transform(range(1, 15), lambda n: substring(body, n, 1)::INTEGER) AS digits
+            FROM (SELECT i, concat('35', lpad((hash(hash(u('imei', i)), i) % 1000000000000)::VARCHAR, 12, '0')) AS body
+                FROM range({callers}) t(i)))
+        """,
+    )
+    samples.table(
+        "attempted_used",
+        f"""
+        WITH drawn AS (
+            SELECT *, ({stretch.first} * {callers} + caller) * 32 + n AS i FROM (
+                SELECT i AS caller, phone, imei, home, unnest(range(calls)) AS n FROM callers)
+        ), decided AS (
+            SELECT *, shuffled('attempted completed', i) <= round({success} * count(*) OVER ()) AS completed,
+                u('attempted reaches', i) < 0.5 AS reaches,
+                {stretch.first} + whole('attempted day', i, 0, {stretch.days - 1}) AS day,
+                weighted('attempted hour', i, range(24), {LOAD}) AS hour,
+                floor(u('attempted moment', i) * 3600000000)::BIGINT AS microsecond
+            FROM drawn
+        )
+        SELECT i, phone, imei AS source_imei, completed,
+            CASE WHEN u('attempted inside', i) < 0.5 THEN concat('+1555000', 1 + (caller + whole('attempted to', i, 1, {callers - 1})) % {callers})
+                ELSE concat('+1555', whole('attempted to', i, 2000000, 9999999)) END AS destination,
+            TIMESTAMP '{START}' + to_hours((24 * day + hour)::INTEGER) + to_microseconds(CASE WHEN u('attempted whole', i) < 0.01
+                THEN microsecond - microsecond % 1000000 ELSE microsecond END) AS used_at,
+            CASE WHEN completed THEN least(3600, 1 + floor(-180 * ln(1 - u('attempted seconds', i))))
+                WHEN reaches THEN least(600, floor(-30 * ln(1 - u('attempted seconds', i)))) ELSE 0 END::INTEGER AS seconds,
+            CASE WHEN u('attempted roams', i) < 0.3 THEN whole('attempted tower', i, 1, 2000) ELSE home END AS source_tower,
+            CASE WHEN completed OR reaches THEN whole('attempted far', i, 1, 2000) END AS destination_tower
+        FROM decided
+        """,
+    )
+
+
+def _call_files(samples: Samples, stretch: Stretch, files: range) -> None:
+    # RFC 3339; one in twenty with the offset of another zone's clock.
+    moment = "strftime(used_at + to_hours(ahead), '%Y-%m-%dT%H:%M:%S')"
+    fraction = "CASE WHEN microsecond(used_at) % 1000000 = 0 THEN '' ELSE strftime(used_at, '.%f') END"
+    sql = f"""
+        SELECT file - {files[0]} AS file, place, CASE WHEN damage = 0 THEN NULL ELSE phone END AS phone, destination,
+            CASE WHEN damage = 2 THEN strftime(used_at, '%d/%m/%Y %H:%M')
+                ELSE concat({moment}, {fraction}, CASE ahead WHEN 0 THEN 'Z' ELSE '+02:00' END) END AS started_at,
+            CASE WHEN damage = 3 THEN -1 - seconds ELSE seconds END AS seconds,
+            CASE WHEN damage = 1 THEN 'n/a' ELSE source_tower::VARCHAR END AS source_tower, destination_tower, completed, source_imei
+        FROM (SELECT *, CASE WHEN u('attempted ahead', i) < 0.05 THEN 2 ELSE 0 END AS ahead
+            FROM attempted_delivered WHERE file BETWEEN {files[0]} AND {files[-1]})
+        """
+    _written(samples, stretch, "calls", files, ATTEMPTED, sql)
+
+
 DATA = ("msisdn", "tower_id", "up_bytes", "down_bytes", "data_type", "ip_address", "website_url", "event_datetime")
 CALL = ("msisdn", "tower_id", "call_type", "dest_nr", "call_duration_sec", "start_time")
+ATTEMPTED = (
+    "phone",
+    "destination",
+    "started_at",
+    "seconds",
+    "source_tower",
+    "destination_tower",
+    "completed",
+    "source_imei",
+)
 TICK_LINES = """
     SELECT file, epoch_us(ticked_at) * 2 + i % 2 AS place, concat('{"timestamp": "', strftime(ticked_at, '%Y-%m-%d %H:%M:%S.%f'),
         '", "pair_name": "', pair_name, '", "bid_price": ', bid, ', "ask_price": ', bid + spread, ', "spread": ', spread, '}') AS line
@@ -284,18 +389,7 @@ def _truth(samples: Samples) -> None:
         "call": "['msisdn is missing', 'tower_id is not INTEGER', 'start_time is not TIMESTAMP', 'negative duration']",
     }
     for kind, damages in reasons.items():
-        samples.table(
-            f"{kind}_planted",
-            f"""
-            SELECT {{'records': count(*) FILTER (NOT copy), 'late': count(*) FILTER (late AND NOT copy),
-                'duplicates': count(*) FILTER (copy), 'damaged': count(*) FILTER (damaged),
-                'again': {{'rows': count(*) FILTER (file = 0), 'damaged': count(*) FILTER (file = 0 AND damaged)}},
-                'whole_seconds': count(*) FILTER (NOT copy AND microsecond(used_at) % 1000000 = 0),
-                'damage': (SELECT json_group_object(reason, rows) FROM (SELECT {damages}[damage + 1] AS reason,
-                    count(*) AS rows FROM {kind}_delivered WHERE damaged GROUP BY reason ORDER BY reason))}} AS planted
-            FROM {kind}_delivered
-            """,
-        )
+        _planted(samples, kind, damages)
     units = {"call": ("seconds", "1 * seconds", 60), "data": ("0", "49 * (up_bytes + down_bytes)", 1_000_000_000)}
     for kind, (seconds, price, per) in units.items():
         both = "up_bytes, down_bytes" if kind == "data" else "0 AS up_bytes, 0 AS down_bytes"
@@ -316,6 +410,41 @@ def _truth(samples: Samples) -> None:
             'cdr_data': (SELECT planted FROM data_planted), 'cdr_voice': (SELECT planted FROM call_planted),
             'forex_ticks': {{'records': (SELECT count(*) FROM ticks)}},
             'totals': (SELECT list(t ORDER BY t.category, t.usage_type) FROM (FROM data_totals UNION ALL FROM call_totals) t)
+            }})::VARCHAR AS line
+        """,
+        files=1,
+    )
+
+
+def _planted(samples: Samples, kind: str, damages: str) -> None:
+    samples.table(
+        f"{kind}_planted",
+        f"""
+        SELECT {{'records': count(*) FILTER (NOT copy), 'late': count(*) FILTER (late AND NOT copy),
+            'duplicates': count(*) FILTER (copy), 'damaged': count(*) FILTER (damaged),
+            'again': {{'rows': count(*) FILTER (file = 0), 'damaged': count(*) FILTER (file = 0 AND damaged)}},
+            'whole_seconds': count(*) FILTER (NOT copy AND microsecond(used_at) % 1000000 = 0),
+            'damage': (SELECT json_group_object(reason, rows) FROM (SELECT {damages}[damage + 1] AS reason,
+                count(*) AS rows FROM {kind}_delivered WHERE damaged GROUP BY reason ORDER BY reason))}} AS planted
+        FROM {kind}_delivered
+        """,
+    )
+
+
+def _calls_truth(samples: Samples, success: float) -> None:
+    damages = (
+        "['phone is missing', 'source_tower is not INTEGER', 'started_at is not TIMESTAMPTZ', 'negative duration']"
+    )
+    _planted(samples, "attempted", damages)
+    samples.jsonl(
+        "_truth/calls.json",
+        f"""
+        SELECT 0 AS file, 0 AS place, to_json({{'seed': {samples.seed}, 'scale': {samples.scale}, 'success': {success},
+            'calls': (SELECT planted FROM attempted_planted),
+            'phones': (SELECT count(*) FROM callers),
+            'attempted': (SELECT {{'total': count(*), 'successful': count(*) FILTER (completed)}} FROM attempted_used),
+            'totals': (SELECT {{'total': count(*), 'successful': count(*) FILTER (completed),
+                'seconds_of_successful': sum(seconds) FILTER (completed)}} FROM attempted_delivered WHERE NOT copy AND NOT damaged)
             }})::VARCHAR AS line
         """,
         files=1,
