@@ -49,6 +49,10 @@ def _suite(name: str, work: Path, options: argparse.Namespace) -> Result:
         from benchmarks import sftp
 
         return sftp.suite(work, options.rounds)
+    if name == "postgres":
+        from benchmarks import postgres
+
+        return postgres.suite(work, options.rounds)
     if name == "gen":
         from benchmarks import gen
 
@@ -57,6 +61,10 @@ def _suite(name: str, work: Path, options: argparse.Namespace) -> Result:
         from benchmarks import stream
 
         return stream.suite(work, options.rounds, peers=options.peers)
+    if name == "cassandra":
+        from benchmarks import cassandra
+
+        return cassandra.suite(work, options.rounds, peers=options.peers)
     if name == "live":
         from benchmarks import live
 
@@ -69,7 +77,10 @@ def _suite(name: str, work: Path, options: argparse.Namespace) -> Result:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
     parser.add_argument("--peers", action="store_true", help="compare with what has to be installed for it, too")
-    parser.add_argument("suite", choices=("batch", "scale", "rest", "start", "sftp", "stream", "live", "gen", "all"))
+    parser.add_argument(
+        "suite",
+        choices=("batch", "scale", "rest", "start", "sftp", "stream", "live", "gen", "cassandra", "postgres", "all"),
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown tables")
     parser.add_argument("--rounds", type=int, default=3, help="how often each program runs, in turns (default 3)")
     parser.add_argument(

@@ -42,8 +42,8 @@ def suite(work: Path, rounds: int) -> Result:
     settings = {"HEADRACE_INBOX__PATH": str(data.landing(work, 1).resolve()), "HEADRACE_INBOX__QUIET": "0"}
     command = [sys.executable, "-m", "headrace", "--project", str(folder)]
     run_command([*command, "run"], environment=settings)
-    token = _output([*command, "key", "create", "bench"], settings)
-    paths = _paths(folder / ".headrace/store.db")
+    token = output([*command, "key", "create", "bench"], settings)
+    paths = paths_of(_orgs(folder / ".headrace/store.db"))
     store = {"BENCH_STORE": str(folder / ".headrace/store.db")}
     uvicorn = [
         sys.executable,
@@ -55,7 +55,7 @@ def suite(work: Path, rounds: int) -> Result:
 
         def start(arguments: list[str], environment: dict[str, str]) -> Served:
             arguments = [*arguments, "--port", "{port}"]
-            return stack.enter_context(_serving(work, arguments, environment, paths[0], token))
+            return stack.enter_context(serving(work, arguments, environment, paths[0], token))
 
         servers = {
             "Headrace, API key": start([*command, "serve"], settings),
@@ -65,17 +65,8 @@ def suite(work: Path, rounds: int) -> Result:
             "FastAPI": start([*uvicorn, "benchmarks.peers.rest_fastapi:app"], store),
             "bare ASGI": start([*uvicorn, "benchmarks.peers.rest_bare:app"], store),
         }
-        result.notes.append(_same(servers, paths, token))
-        rates: dict[str, list[dict[str, float]]] = {name: [] for name in servers}
-        for turn in range(rounds + 1):
-            for name, server in servers.items():
-                server.peak.look()
-                before = server.peak.cpu
-                found = _load(work, server.port, paths, token)
-                server.peak.look()
-                found["cpu"] = server.peak.cpu - before
-                if turn:  # the first only warms up
-                    rates[name].append(found)
+        result.notes.append(same(servers, paths, token))
+        rates = measured(work, servers, paths, token, rounds)
         peaks = {name: server.peak.rss_mb for name, server in servers.items()}
     for name, loads in rates.items():
         result.runs[name] = [Ran(SECONDS, load["cpu"], peaks[name], dict(load)) for load in loads]
@@ -102,13 +93,34 @@ def suite(work: Path, rounds: int) -> Result:
     return result
 
 
-def _paths(store: Path) -> list[str]:
+def measured(
+    work: Path, servers: dict[str, Served], paths: list[str], token: str, rounds: int
+) -> dict[str, list[dict[str, float]]]:
+    """Loads of each server, in turns."""
+    rates: dict[str, list[dict[str, float]]] = {name: [] for name in servers}
+    for turn in range(rounds + 1):
+        for name, server in servers.items():
+            server.peak.look()
+            before = server.peak.cpu
+            found = _load(work, server.port, paths, token)
+            server.peak.look()
+            found["cpu"] = server.peak.cpu - before
+            if turn:  # the first only warms up
+                rates[name].append(found)
+    return rates
+
+
+def _orgs(store: Path) -> list[str]:
     with sqlite3.connect(store) as connection:
         tables = [
             r[0]
             for r in connection.execute("SELECT name FROM sqlite_master WHERE name LIKE 'orgs_%' AND type = 'table'")
         ]
-        orgs = sorted({r[0] for r in connection.execute(f'SELECT org_id FROM "{tables[0]}"')})
+        return sorted({r[0] for r in connection.execute(f'SELECT org_id FROM "{tables[0]}"')})
+
+
+def paths_of(orgs: list[str]) -> list[str]:
+    """Questions for 20 rows of one of these."""
     draw = random.Random(1)
     days = [f"2025-07-{d:02}" for d in range(3, 32)] + [f"2025-08-{d:02}" for d in range(1, 15)]
     return [
@@ -118,7 +130,7 @@ def _paths(store: Path) -> list[str]:
 
 
 @contextmanager
-def _serving(work: Path, command: Sequence[str], settings: dict[str, str], path: str, token: str) -> Iterator[Served]:
+def serving(work: Path, command: Sequence[str], settings: dict[str, str], path: str, token: str) -> Iterator[Served]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -147,7 +159,7 @@ def _serving(work: Path, command: Sequence[str], settings: dict[str, str], path:
         peak.stop()
 
 
-def _same(servers: dict[str, Served], paths: list[str], token: str) -> str:
+def same(servers: dict[str, Served], paths: list[str], token: str) -> str:
     """Stops where two servers answer differently."""
     answers: dict[str, list[Any]] = {}
     for path in paths[:50]:
@@ -201,6 +213,6 @@ def _pinned(core: int) -> list[str]:
     return ["taskset", "-c", str(core)] if shutil.which("taskset") and (os.cpu_count() or 1) > core else []
 
 
-def _output(command: Sequence[str], settings: dict[str, str]) -> str:
+def output(command: Sequence[str], settings: dict[str, str]) -> str:
     env = {**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", str(ROOT / "src")), **settings}
     return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()

@@ -4,12 +4,15 @@ and offset per message, and against the same pipeline without a store."""
 from __future__ import annotations
 
 import json
+import pickle
 import random
 import shutil
 import statistics
 import sys
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
@@ -23,6 +26,8 @@ LOOPED = 40_000
 QUIX = 200_000
 """And Quix Streams, likewise."""
 PARTITIONS = 4
+RECORDED = "rows.pickle"
+"""Where ``record`` leaves what it would have written, for others to write."""
 DECLARATIONS = """
 from headrace import Project, jsonl
 
@@ -94,17 +99,17 @@ def project(folder: Path, brokers: str, topic: str) -> Path:
     return folder
 
 
-def produce(brokers: str, topic: str, subscribers: int, first: int = 0) -> None:
-    """A million calls with ids from ``first`` on."""
+def produce(brokers: str, topic: str, subscribers: int, first: int = 0, count: int = MESSAGES) -> None:
+    """Calls with ids from ``first`` on."""
     rnd = random.Random(subscribers)
     producer = Producer(
         {"bootstrap.servers": brokers, "linger.ms": 50, "partitioner": "murmur2_random", "queue.buffering.max.messages": 500_000}
     )  # fmt: skip
-    for i in range(MESSAGES):
+    for i in range(count):
         msisdn = f"27{rnd.randrange(subscribers):09d}"
         kind = ("video", "audio", "image", "text", "app")[i % 5]
         message = (
-            f'{{"call_id":{first + i},"msisdn":"{msisdn}","started_at":"2024-01-{1 + i * 28 // MESSAGES:02d}T10:{i % 60:02d}:00Z",'
+            f'{{"call_id":{first + i},"msisdn":"{msisdn}","started_at":"2024-01-{1 + i * 28 // count:02d}T10:{i % 60:02d}:00Z",'
             f'"kind":"{kind}","tower":{i % 2000},"up":{100_000 + i % 900_000},"down":{100_000 + i * 7 % 900_000},'
             f'"url":"https://example.org/{i % 977:06d}"}}'
         )
@@ -152,17 +157,27 @@ def main(what: str, folder: str, brokers: str = "", topic: str = "") -> None:
         join(app.settings["kafka.brokers"], name)
         app.run(quiet)
         return
-    store = app.store
-    if what == "discard":
-        store.put_speed = store.raise_control = _nothing  # type: ignore[method-assign, assignment]
+    store, rows = app.store, 0
+    put = {"discard": _nothing, "record": _recorder(Path(folder) / RECORDED)}.get(what, store.put_speed)
+
+    def put_speed(*given: Any) -> int:
+        nonlocal rows
+        written = put(*given)
+        rows += written
+        return written
+
+    store.put_speed = put_speed  # type: ignore[method-assign, assignment]
+    if what != "stream":
+        store.raise_control = _nothing  # type: ignore[method-assign, assignment]
         # From the beginning once more: nothing of it was, or will be, written.
         true = store.control
+        store.controls = lambda names: [store.control(name) for name in names]  # type: ignore[method-assign]
         store.control = lambda name: None if name.startswith(("progress/", "checkpoint/")) else true(name)  # type: ignore[method-assign]
     worker = Worker(app.project, app.log, app.lake, app.engine, store, quiet, what, Behind(2))
     started = time.monotonic()
     records = worker.run(lambda: None, until_caught_up=True, stopped=lambda: False)
-    report = {"records": records, "seconds": time.monotonic() - started}
-    if what != "discard":
+    report = {"records": records, "rows": rows, "seconds": time.monotonic() - started}
+    if what == "stream":
         ((up, down, events),) = app.reader.answer("total", {}).rows
         report |= {"up": int(up), "down": int(down), "events": int(events)}
     print(json.dumps(report))
@@ -170,6 +185,18 @@ def main(what: str, folder: str, brokers: str = "", topic: str = "") -> None:
 
 def _nothing(*_: object) -> int:
     return 0
+
+
+def _recorder(file: Path) -> Callable[..., int]:
+    """Keeps what would be written."""
+
+    def put_speed(table: Any, epoch: int, lane: str, start: int, fence: int, rows: Iterable[Any]) -> int:
+        found = list(rows)
+        with file.open("ab") as recorded:
+            pickle.dump((table, epoch, lane, start, fence, found), recorded)
+        return len(found)
+
+    return put_speed
 
 
 def loop(brokers: str, topic: str) -> dict[str, float]:

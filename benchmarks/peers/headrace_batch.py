@@ -27,6 +27,8 @@ class Watch:
     def end(self, verb: str, subject: str, counts: Mapping[str, int], seconds: float, note: str = "") -> None:
         self.seconds[verb] += seconds
 
+    def counted(self, source: str, outcomes: Mapping[str, int], seconds: float, newest: str) -> None: ...
+
     def alarm(self, text: str) -> None:
         print(text, file=sys.stderr)
 
