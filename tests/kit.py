@@ -25,7 +25,7 @@ class Opened(App):
 
     @cached_property
     def project(self) -> LoadedProject:
-        places = ("*.py", "silver/*.sql", "marts/*.sql", "queries/*.sql")
+        places = ("*.py", "tables.toml", "silver/*.sql", "marts/*.sql", "queries/*.sql")
         files = [file for place in places for file in sorted(self.folder.glob(place))]
         said = tuple((str(file.relative_to(self.folder)), file.read_text()) for file in files)
         if said not in LOADED:
@@ -44,6 +44,8 @@ class Quiet:
     def advance(self, count: int) -> None: ...
 
     def end(self, verb: str, subject: str, counts: Mapping[str, int], seconds: float, note: str = "") -> None: ...
+
+    def counted(self, source: str, outcomes: Mapping[str, int], seconds: float, newest: str) -> None: ...
 
     def alarm(self, text: str) -> None:
         self.alarms.append(text)

@@ -1,4 +1,4 @@
-"""`./dev soak`: the tests of faults, each at many fresh seeds, one after another on one broker."""
+"""`./dev soak`: the tests of faults, each at many fresh seeds, one after another on one broker, or on three nodes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections import defaultdict
 
 import pytest
 
-FILES = [f"tests/flow/test_{name}.py" for name in ("kafka", "faults", "store_faults")]
+FILES = [f"tests/flow/test_{name}.py" for name in ("kafka", "faults", "store_faults", "nodes")]
 
 
 class Soak:

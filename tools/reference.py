@@ -1,4 +1,5 @@
-"""Writes docs/reference.md: every verb with its options, every setting, every error code. A test compares it."""
+"""Writes docs/reference.md: every verb with its options, every setting, every error code; and the table of metrics in
+docs/monitoring.md. A test compares them."""
 
 from __future__ import annotations
 
@@ -10,9 +11,12 @@ import click
 
 from headrace.cli import COMMANDS
 from headrace.errors import CODES
+from headrace.ops.names import EVERY, METRICS
 from headrace.settings import SETTINGS
 
 FILE = Path(__file__).parents[1] / "docs" / "reference.md"
+MONITORING = FILE.with_name("monitoring.md")
+MARK = "<!-- metrics -->\n"
 
 
 def page() -> str:
@@ -32,6 +36,17 @@ def page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def monitoring(text: str) -> str:
+    """The page about monitoring, with its table of metrics as it should be."""
+    before, _, after = text.split(MARK)
+    lines = ["| metric | kind | labels | shown by | what it is |", "|---|---|---|---|---|"]
+    for metric in METRICS:
+        shown = "all" if metric.of == EVERY else ", ".join(f"`{verb}`" for verb in metric.of)
+        labels = ", ".join(metric.labels)
+        lines.append(f"| `{metric.name}` | {metric.kind} | {labels} | {shown} | {metric.help} |")
+    return before + MARK + "\n".join(lines) + "\n" + MARK + after
+
+
 def _verb(path: str, command: click.Command) -> list[str]:
     context = click.Context(command, info_name=path, terminal_width=100, max_content_width=100)
     lines = ["", f"### {path}", "", "```text", command.get_help(context), "```"]
@@ -45,4 +60,5 @@ def _verb(path: str, command: click.Command) -> list[str]:
 
 if __name__ == "__main__":
     FILE.write_text(page())
-    sys.stdout.write(f"{FILE}\n")
+    MONITORING.write_text(monitoring(MONITORING.read_text()))
+    sys.stdout.write(f"{FILE}\n{MONITORING}\n")

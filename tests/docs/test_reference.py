@@ -18,6 +18,11 @@ def test_the_reference_is_up_to_date() -> None:
     assert reference.FILE.read_text() == reference.page(), "./dev python tools/reference.py"
 
 
+def test_the_table_of_metrics_is_up_to_date() -> None:
+    text = reference.MONITORING.read_text()
+    assert text == reference.monitoring(text), "./dev python tools/reference.py"
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     text = re.sub(r"```.*?```", "", (ROOT / page).read_text(), flags=re.DOTALL)

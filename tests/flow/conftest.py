@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.flow import shop
+from tests.flow.clocks import clocks  # noqa: F401 - a fixture
 from tests.kit import ProjectFolder
 
 

@@ -6,13 +6,11 @@ Each begins at a fresh seed, and `./dev soak` repeats all of them at many.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]
 from headrace.errors import OutsideError
 from headrace.ports import Feed, Log
 from tests.flow import shop
+from tests.flow.clocks import Clocks, off_by, other
 from tests.flow.logged import Crew, Shops, message
 from tests.kit import Quiet
 from tools.services import Broker, Cluster
@@ -153,36 +152,12 @@ def test_workers_that_join_and_leave_all_the_time(shops: Shops, crew: Crew) -> N
     shops.close_books()
 
 
-@pytest.fixture
-def clocks(tmp_path: Path) -> Callable[[str], dict[str, str]]:
-    """Gives the environment of a process that has another wall clock: the seconds that it is off by are in a file."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler: install one (Debian, Ubuntu: apt install gcc libc6-dev)")
-    library = tmp_path / "clock.so"
-    source = Path(__file__).with_name("clock.c")
-    subprocess.run([compiler, "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
-    return lambda file: {"LD_PRELOAD": str(library), "HEADRACE_TEST_CLOCK": file}
-
-
-def off_by(file: Path, seconds: int) -> str:
-    with file.open("r+b" if file.exists() else "wb") as opened:  # in place: it is mapped
-        opened.write(seconds.to_bytes(8, sys.byteorder, signed=True))
-    return str(file)
-
-
 @pytest.mark.fault("F28")
 @pytest.mark.clock
-def test_workers_whose_clocks_are_a_day_off(
-    shops: Shops, crew: Crew, tmp_path: Path, clocks: Callable[[str], dict[str, str]]
-) -> None:
+def test_workers_whose_clocks_are_a_day_off(shops: Shops, crew: Crew, tmp_path: Path, clocks: Clocks) -> None:
     day = 86_400
     for seconds in (day, -day):
-        clock = clocks(off_by(tmp_path / f"clock{seconds}", seconds))
-        asked = [sys.executable, "-c", "import time; print(time.time())"]
-        said = subprocess.run(asked, env={**os.environ, **clock}, capture_output=True, text=True, check=True).stdout
-        assert abs(float(said) - time.time() - seconds) < 60, "the clock is another one"
-        crew.start(env=clock)
+        crew.start(env=other(clocks, tmp_path, seconds))
     jump = tmp_path / "jump"
     crew.start(env=clocks(off_by(jump, 0)))
     shops.shared_by(3)

@@ -292,6 +292,7 @@ def test_full_computes_the_same_rows(project: ProjectFolder) -> None:
     assert not shop.differences(shop.everything(project.app), before)
 
 
+@pytest.mark.slow
 def test_many_pieces_are_merged_and_stay_right(project: ProjectFolder, tmp_path: Path) -> None:
     pieces = []
     for n in range(2, 2 + aggregate.PIECES + publish.PIECES // 2 + 2):

@@ -101,6 +101,7 @@ def _expected(end: int) -> list[Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_record_that_kills_is_isolated_and_the_rest_is_counted_by_both_paths(till: ProjectFolder) -> None:
     till.land("sales_2.csv", _file(100, 1500))
     codes = [_start(till)]

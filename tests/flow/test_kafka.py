@@ -15,6 +15,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from headrace.errors import ConflictError, OutsideError
+from headrace.flow.gauges import state
 from tests.flow import shop
 from tests.flow.logged import Crew, Shops, message
 from tests.kit import Quiet
@@ -48,6 +49,19 @@ def test_what_is_streamed_from_topics_is_what_the_batch_counts(shops: Shops) -> 
     shops.sell(30)
     shops.catch_up(shops.worker())
     shops.judge("and streamed in the next epoch")
+
+
+def test_lag_is_what_the_topic_has_and_nobody_has_counted(shops: Shops) -> None:
+    def lag(*, far: bool) -> int:
+        app = shops.app
+        return sum(state(app.project, app.lake, app.engine, app.store, app.log if far else None).lag.values())
+
+    shops.app.run(Quiet())
+    shops.produce(range(7000, 7040))
+    assert lag(far=True) == 40
+    assert lag(far=False) == 0  # bronze has not heard of them
+    shops.catch_up(shops.worker())
+    assert lag(far=True) == 0
 
 
 # Messages that others produce

@@ -274,7 +274,12 @@ class Oracle:
         )
 
     def rows(self, mart: str, grain: list[str], measures: list[str]) -> dict[tuple[Any, ...], tuple[Any, ...]]:
-        found = self.sql.execute(f"SELECT {', '.join([*grain, *measures])} FROM {mart}").fetchall()
+        # An instant comes as its UTC time, lest fetching it need another library.
+        types = {row[0]: row[1] for row in self.sql.execute(f"DESCRIBE {mart}").fetchall()}
+        columns = [
+            f"{c} AT TIME ZONE 'UTC'" if types[c] == "TIMESTAMP WITH TIME ZONE" else c for c in (*grain, *measures)
+        ]
+        found = self.sql.execute(f"SELECT {', '.join(columns)} FROM {mart}").fetchall()
         return {tuple(map(_plain, row[: len(grain)])): row[len(grain) :] for row in found}
 
 

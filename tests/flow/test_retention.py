@@ -380,6 +380,23 @@ def test_what_is_not_kept_is_not_written_and_its_end_neither(world: World) -> No
     # Three days have ended for both shops: one row for the new day in each of three tables, and the total.
     assert rows_published(run) == 4
     assert world.run().generation is None, "and nothing is due then"
+    again = world.app.run(Quiet(), full=True)
+    assert (again.generation, rows_published(again)) == (3, 0), "computed whole they have not ended either"
+
+
+def test_rows_are_removed_once_for_each_day_that_ends(world: World) -> None:
+    removed = []
+    true = type(world.app.store).clear_below
+
+    def clear_below(store: Any, table: ServingTable, column: str, start: Any, generation: int) -> None:
+        removed.append(start)
+        true(store, table, column, start, generation)
+
+    with patch.object(type(world.app.store), "clear_below", clear_below):
+        for day in (12, 12.1, 12.2, 13, 13.1, 13.2):
+            world.sell((day, "a", 1))
+            world.run()
+    assert removed == ["2024-01-05"] * 3 + ["2024-01-08"] * 3 + ["2024-01-09"] * 3
 
 
 def test_rows_go_when_the_predecessor_does_not_keep_them_either(world: World) -> None:
@@ -589,10 +606,10 @@ def test_reconcile_and_backfill_leave_what_is_not_kept(world: World) -> None:
     world.run()
     world.sell((1, "a", 5), (12, "b", 1))
     world.stream()
-    for sample in (None, 100):
+    for sample, keys in ((None, 7), (100, 7), (5, 5)):
         found = world.app.reconcile(Quiet(), sample=sample)
         assert (found.drifted, found.mended_by) == (0, None)
-        assert {drift.keys for drift in found.tables if not drift.speed and drift.origin == "daily"} == {1, 7}
+        assert {drift.keys for drift in found.tables if not drift.speed and drift.origin == "daily"} == {1, keys}
     app = world.app
     table = next(t for t in world.tables() if t.partition and t.partition[0].name == "shop")
     app.store.put(table, [("a", "2024-01-02", "999", 1, 0, 1), ("a", "2024-01-08", 999, 1, 0, 2)])

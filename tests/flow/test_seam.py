@@ -428,6 +428,7 @@ def test_an_answer_is_never_older_than_its_question(shop: Shop) -> None:
     assert reader.answer("shops", {}).generation == 1
 
 
+@pytest.mark.slow
 def test_readers_at_work_see_whole_generations_only(shop: Shop) -> None:
     """Threads ask without a pause while generations are published, rolled back, abandoned and vacuumed."""
     published: dict[int, list[Any]] = {}

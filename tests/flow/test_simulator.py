@@ -241,8 +241,8 @@ MUTANTS: list[Callable[[], AbstractContextManager[Any]]] = [
 ]  # fmt: skip
 SEEDS = range(400)
 SHOWN = {
-    killed_run_not_abandoned: 60, any_predecessor_is_valid: 458, predecessor_survives_a_failed_run: 17, rollback_twice: 11,
-    rollback_not_abandoned: 9, a_table_that_returns_begins_empty: 9, rollback_during_a_run: 6,
+    killed_run_not_abandoned: 52, any_predecessor_is_valid: 458, predecessor_survives_a_failed_run: 18, rollback_twice: 11,
+    rollback_not_abandoned: 4, a_table_that_returns_begins_empty: 9, rollback_during_a_run: 53, a_run_drops_tables: 5,
 }  # fmt: skip
 """A seed that shows what the first few do not. It is tried before the others, so that no time goes into those."""
 
@@ -263,10 +263,10 @@ def test_how_often_each_broken_rule_is_caught(outside: Outside, capsys: pytest.C
     rates = {}
     for mutant in (nullcontext, *MUTANTS):
         with mutant():
-            wrong, _ = simulate(range(20), outside)
+            wrong, _ = simulate(range(8), outside)
         rates[mutant.__name__] = len(wrong)
     with capsys.disabled():
-        print("\nwrong schedules of 20:", *(f"{count:4} {name}" for name, count in rates.items()), sep="\n")
+        print("\nwrong schedules of 8:", *(f"{count:4} {name}" for name, count in rates.items()), sep="\n")
     # That each of them is caught is the test above, over more schedules; this one tells how often.
     assert rates.pop("nullcontext") == 0
     assert any(rates.values())

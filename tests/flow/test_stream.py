@@ -164,6 +164,7 @@ def test_what_arrives_is_counted_at_once_and_by_the_batch_later(shops: Shops) ->
     assert shops.app.run(Quiet()).generation is None, "the batch has counted all that was streamed"
 
 
+@pytest.mark.slow
 def test_a_run_beside_a_worker_cuts_between_ranges_and_changes_no_answer(shops: Shops) -> None:
     worker = shops.worker()
     worker.follow()

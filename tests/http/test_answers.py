@@ -79,7 +79,7 @@ def test_an_etag_stays_while_nothing_is_published(site: Running) -> None:
 @pytest.mark.parametrize("changed", [{"number": 2}, {"published_at": "2030-01-01T00:00:00+00:00"}])
 def test_an_etag_changes_with_the_publication(site: Running, changed: dict[str, Any]) -> None:
     answers = site.server._answers
-    form, generation = answers.forms["total"], answers.generation()
+    form, generation = answers.forms["total"], answers._generation()
     assert answers._tag(form, generation, b"").decode() == site.get("/v1/queries/total").headers["etag"]
     assert answers._tag(form, dataclasses.replace(generation, **changed), b"") != answers._tag(form, generation, b"")
 

@@ -507,6 +507,7 @@ def test_a_right_to_nothing_is_none(site: Running) -> None:
         assert nothing.get(path).status_code == 403
 
 
+@pytest.mark.slow
 def test_the_command_line_limits_and_tells_how_far(shop: ProjectFolder) -> None:
     made = shop.command("user", "add", "kim", "--only", f"customer={OWN},c3", "--only", "customer=c4")
     assert made.returncode == 0, made.stderr
@@ -591,3 +592,17 @@ def test_s17_a_subscriber_learns_of_no_other(network: Running, numbers: tuple[st
     assert bound == takes != set()
     for path in ("/nngidi/msisdns", "/pages/one-subscriber", "/pages/network/tiles/0.csv", "/v1/status", "/"):
         assert mine.get(path).status_code == 403
+
+
+def test_s17_of_a_question_about_one_phone_or_all_the_first_is_open(network: Running) -> None:
+    mine = Limited(network, phone_number=("+15550001",))
+    span = "start_time=2024-01-01&end_time=2024-01-04"
+    for query in ("call_success_rate", "call_success_hours", "calls"):
+        asked = f"/v1/queries/{query}?{span}&phone_number=%2B{{}}"
+        own, foreign = asked.format(15550001), asked.format(15550002)
+        alike(mine.get, network, "15550002", "15559999", asked)
+        assert mine.get(own).text == network.get(own).text
+        assert network.get(own).json()["rows"] != network.get(foreign).json()["rows"]
+    for query in ("call_success_rate", "call_success_hours"):
+        assert network.get(f"/v1/queries/{query}?{span}").status_code == 200
+        assert mine.get(f"/v1/queries/{query}?{span}").status_code == 403

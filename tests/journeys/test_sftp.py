@@ -88,6 +88,7 @@ def test_a_run_over_sftp_gives_what_a_run_over_a_folder_gives(sftp: services.Sft
     assert far.run().generation is None, "the same files again are not even read"
 
 
+@pytest.mark.slow
 def test_a_run_whose_server_dies_lands_nothing_half_and_the_next_one_all(
     sftp: services.Sftp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +113,7 @@ def test_a_run_whose_server_dies_lands_nothing_half_and_the_next_one_all(
     assert all_of(far) == all_of(local)
 
 
+@pytest.mark.slow
 def test_a_stream_outlives_its_server(sftp: services.Sftp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sftp_connection, "PAUSES", (0.05,))
     (sftp.upload / "sales").mkdir()

@@ -152,7 +152,7 @@ def run_sample(folder: Path, *args: str, strict: str) -> subprocess.CompletedPro
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("args", [[], ["-n", "2"]], ids=["alone", "spread"])
+@pytest.mark.parametrize("args", [[], pytest.param(["-n", "2"], marks=pytest.mark.slow)], ids=["alone", "spread"])
 def test_a_run_ends_with_what_was_skipped_and_why(tmp_path: Path, args: list[str]) -> None:
     done = run_sample(tmp_path, *args, strict="")
     assert done.returncode == 0, done.stdout

@@ -45,6 +45,16 @@ FAILURES = [
     (["query", "sales", "shop=cpt1"], ".", 2, "HR0502", "from="),
     (["query", "sales", "shop=cpt1", "from=yesterday", "to=2024-01-01"], ".", 2, "HR0502", "DATE"),
     (["query", "sales", "shp=cpt1"], ".", 2, "HR0502", "did you mean 'shop'?"),
+    (["query", "sales", "--shopp", "cpt1"], ".", 2, "HR0502", "did you mean '--shop'?"),
+    (["query", "sales", "--shop=cpt1", "--outpu", "csv"], ".", 2, "HR0502", "did you mean '--output'?"),
+    (["query", "sales", "--shop", "cpt1", "--jsn"], ".", 2, "HR0502", "did you mean '--json'?"),
+    (["query", "sales", "--shop", "--to", "2024-01-01"], ".", 2, "HR0502", "--shop VALUE"),
+    (["query", "sales", "--from"], ".", 2, "HR0502", "--from VALUE"),
+    (["query", "--shop", "cpt1", "sales"], ".", 2, "HR0502", "headrace query NAME --shop VALUE"),
+    (["query", "sales", "-s", "cpt1"], ".", 2, "HR0502", "one of --cursor, --from, "),
+    (["query", "sales", "--from", "2024-01-01", "10:00:00"], ".", 2, "HR0502", "quotes"),
+    (["why", "sales", "--recods", "3"], ".", 2, "HR0502", "did you mean '--records'?"),
+    (["gen", "--only", "generat"], ".", 2, "HR0601", "did you mean 'generate'?"),
     (["explain", "HR9999"], ".", 2, "HR0605", ""),
     (["init", "."], ".", 2, "HR0601", "new folder"),
     (["run", "--every", "often"], ".", 2, "HR0601", "5m"),
@@ -141,6 +151,14 @@ def test_answers_come_as_table_json_ndjson_and_csv(shop: Path) -> None:
     assert [json.loads(line) for line in lines] == document["rows"]
     assert headrace(*asked, "-o", "csv", cwd=shop).stdout.splitlines()[0] == "day,revenue,receipts,basket"
     assert headrace(*asked, cwd=shop).stdout.splitlines()[0].split() == ["day", "revenue", "receipts", "basket"]
+
+
+def test_a_querys_help_names_its_options_whatever_else_is_said(shop: Path) -> None:
+    asked = ["query", "sales", "--shop", "cpt1", "--help"]
+    done = headrace(*asked, cwd=shop)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert ["shop", "--shop", "VARCHAR", "yes"] in rows
 
 
 def test_why_tells_the_records_behind_an_answer(shop: Path) -> None:

@@ -93,6 +93,8 @@ DECLARED = [
     ('project.keep("nothing", "90 days")', "HR0108", "nothing"),
     ('project.keep("nothing", "3 months")', "HR0108", "'3 months'"),
     ('project.keep("nothing", "0 days")', "HR0108", "'0 days'"),
+    ('project.fresh("nothing", "5 minutes")', "HR0110", "nothing"),
+    ('project.fresh("nothing", "soon")', "HR0110", "'soon'"),
     ("1 / 0", "HR0102", "ZeroDivisionError"),
     ("import nothing_such", "HR0102", "nothing_such"),
 ]  # fmt: skip
