@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from headrace.model.cluster import LiveNode, LiveSize, LiveTable
+from headrace.model.ring import Ring
 from headrace.model.serving import ServingTable
 from headrace.model.source import Source
 
@@ -407,8 +408,12 @@ class Inspect(Protocol):
         """Tables, indexes and materialized views in the keyspace that are not ours: by name, what they are."""
         ...
 
-    def ring(self) -> Mapping[str, Mapping[str, float]]:
-        """By datacenter and address, the part of the token ring that a node keeps a replica of, at most 1."""
+    def ring(self, table: str = "") -> Ring:
+        """Which node, by its address, and which shard of it has which tokens: of the keyspace, or, where its tables have
+        tablets, of a table by the name it has there.
+
+        Raises OutsideError HR0424 where no node tells of shards that it has.
+        """
         ...
 
     def partition(

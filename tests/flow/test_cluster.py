@@ -330,3 +330,32 @@ def test_what_is_stored_is_shown_and_advised_about(live: Live) -> None:
 def rules(app: Limited) -> list[str]:
     found = advise(app.plan(), app.inspect, "LOCAL_QUORUM")
     return sorted(f"{a.rule} {a.table}" if a.rule == "foreign" else a.rule for a in found)
+
+
+@pytest.mark.slow
+def test_skew_asks_the_cluster_for_its_ring(live: Live, tmp_path: Path) -> None:
+    refused = live.project.command("skew", "days", "--live")
+    assert "HR0403" in refused.stderr
+    live.app().run(Quiet())
+    found = json.loads(live.project.command("skew", "days", "--live", "--json").stdout)
+    ring = live.connected.cluster.metadata.token_map.ring
+    assert found["ring"] == {
+        "nodes": [{"name": "127.0.0.1", "shards": 1}],
+        "rf": 1,
+        "ranges": len(ring),
+        "tablets": False,
+        "ignore_msb": 0,
+    }
+    tokens = {row[0]: row[1] for row in live.cql(f"SELECT shop, token(shop, _bucket) FROM {live.table('days')}")}
+    for one in found["top"]:
+        assert one["token"] == tokens[one["key"][0]], "what the node itself says"
+        assert one["replicas"] == [{"node": "127.0.0.1", "shard": 0}]
+    names = {live.table("days").split('"')[1], live.table("days", speed=True).split('"')[1]}
+    assert {one["table"] for one in found["stored"]} <= names
+    file = tmp_path / "some.csv"
+    file.write_text("k,n\n" + "".join(f"{n % 7},{n}\n" for n in range(100)))
+    said = live.project.command("skew", str(file), "--key", "k", "--live")
+    assert f"ring: 1 nodes, RF 1, no shards, {len(ring)} range" in said.stdout
+    refused = live.project.command("skew", "days", "--live", "--nodes", "3", "--rf", "2")
+    assert "HR0622" in refused.stderr
+    assert "--nodes, --rf beside --live" in refused.stderr

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cassandra import Unavailable
 
 from headrace.adapters.cassandra_inspect import CassandraInspect
 from headrace.adapters.cassandra_session import Address
 from headrace.adapters.cassandra_store import CassandraStore
 from headrace.errors import OutsideError
 from headrace.flow.cluster import examined, status
+from headrace.ops.skew.token import token
 from headrace.sql.cql import roles_sql
 from tests.flow.test_tables import DECLARATIONS, FILES, Limited, limited, sales
 from tests.kit import ProjectFolder, Quiet
@@ -62,8 +65,15 @@ def test_nodes_tell_what_they_are_and_one_that_is_down_what_that_means(
         CassandraStore(Address(inspect.store.address.hosts, inspect.store.address.port, "thirds"))
     )
     thirds.connected = inspect.connected
-    assert {k: round(v, 6) for k, v in thirds.ring()[place].items()} == {f"127.0.0.{i}": 0.333333 for i in (1, 2, 3)}
+    assert {k: round(v, 6) for k, v in thirds.ring().owned().items()} == {f"127.0.0.{i}": 0.333333 for i in (1, 2, 3)}
     assert [f.check for f in examined(thirds) if not f.ok] == ["replication"]
+
+    inspect.connected.define("CREATE TABLE thirds.t (k int PRIMARY KEY)")
+    for key in range(60):
+        inspect.connected.session.execute("INSERT INTO thirds.t (k) VALUES (%s)", (key,))
+    ring = thirds.ring("t")
+    of = {key: ring.replicas_of(token(struct.pack(">i", key))) for key in range(60)}
+    on_third = {key for key, places in of.items() if [ring.nodes[n].name for n, _ in places] == ["127.0.0.3"]}
 
     cassandra3[2].kill()
     until = time.monotonic() + 60
@@ -71,6 +81,14 @@ def test_nodes_tell_what_they_are_and_one_that_is_down_what_that_means(
         time.sleep(0.2)
     found = status(inspect)
     assert found["down"] == ["127.0.0.3"]
+    lost = set()
+    for key in range(60):
+        try:
+            assert list(inspect.connected.session.execute("SELECT k FROM thirds.t WHERE k = %s", (key,)))
+        except Unavailable:
+            lost.add(key)
+    assert lost == on_third, "the ring says which keys a node has alone"
+    assert 5 < len(lost) < 40
     assert found["health"][0].endswith("127.0.0.3 down; answers and writes go on, and with 0 more down")
     assert [f.check for f in examined(inspect) if not f.ok] == ["nodes"]
 

@@ -13,6 +13,7 @@ from headrace.adapters.cassandra_session import NEVER, PERHAPS, told
 from headrace.adapters.cassandra_store import Bounds, CassandraStore, Row
 from headrace.errors import OutsideError
 from headrace.model.cluster import LiveColumn, LiveNode, LiveSize, LiveTable
+from headrace.model.ring import Node, Ring
 from headrace.model.serving import ServingTable
 from headrace.ports import Store
 from headrace.sql import cql
@@ -30,7 +31,6 @@ SETTINGS = (
 PROBE = "probe"
 """The control row that is written to see what becomes of a timestamp."""
 AT = 7
-RING = 2**64
 EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - without a zone, as the driver gives moments
 TRIES = 10
 """Looks for a connection with a node, a tenth of a second apart: a session does not wait for all of them."""
@@ -197,25 +197,47 @@ class CassandraInspect:
             settings={name: value for name, value in settings or () if value not in (None, "null", "[]")},
         )
 
-    def ring(self) -> Mapping[str, Mapping[str, float]]:
+    def ring(self, table: str = "") -> Ring:
         assert self.connected.session is not None
         metadata = self.connected.cluster.metadata
-        found: dict[str, Counter[str]] = {}
+        hosts = sorted(metadata.all_hosts(), key=lambda host: host.address)
+        shards = [self._sharding(host) for host in hosts]
+        nodes = tuple(Node(host.address, count) for host, (count, _) in zip(hosts, shards, strict=True))
+        if self.is_scylla and table and (tablets := self._tablets(table)):
+            return tablet_ring(nodes, [host.host_id for host in hosts], tablets)
+        numbers = {host: number for number, host in enumerate(hosts)}
         tokens = metadata.token_map.ring if metadata.token_map is not None else []
-        for host in metadata.all_hosts():
-            found.setdefault(host.datacenter or "", Counter())[host.address] = 0
-        for before, token in zip([tokens[-1], *tokens[:-1]] if tokens else [], tokens, strict=True):
-            width = (token.value - before.value) % RING or RING
-            # What the driver calls the replicas of a token are those of the range that begins there.
-            for host in metadata.token_map.get_replicas(self.space, before):
-                found[host.datacenter or ""][host.address] += width
-        return {name: {address: width / RING for address, width in of.items()} for name, of in found.items()}
+        # What the driver calls the replicas of a token are those of the range that begins there.
+        owners = tuple(
+            tuple(numbers[host] for host in metadata.token_map.get_replicas(self.space, before))
+            for before in [*tokens[-1:], *tokens[:-1]]
+        )
+        return Ring(nodes, tuple(token.value for token in tokens), owners, max(ignored for _, ignored in shards))
+
+    def _sharding(self, host: Any) -> tuple[int, int]:
+        """Of a node its shards, and the bits of a token that sharding ignores: ScyllaDB's SUPPORTED says it, and its own
+        driver keeps it."""
+        found = getattr(host, "sharding_info", None)
+        if found is not None:
+            return found.shards_count, found.sharding_ignore_msb
+        if self.is_scylla and host.is_up is not False:
+            what = f"{host.address} has shards, which this driver does not tell of"
+            raise OutsideError("HR0424", what, help="pip uninstall cassandra-driver; pip install 'headrace[scylla]'")
+        return 1, 0
+
+    def _tablets(self, table: str) -> Sequence[Row]:
+        """The last token and the replicas (host, shard) of each tablet, by token; none where the table has none."""
+        sql = "SELECT id FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?"
+        of = [id for (id,) in self.connected.rows(sql, (self.space, table))]
+        sql = "SELECT last_token, replicas FROM system.tablets WHERE table_id = ?"
+        return [row for id in of for row in self.connected.rows(sql, (id,))]
 
     def sizes(self) -> Sequence[LiveSize]:
         assert self.connected.session is not None
         space = cql.text(self.space)
         estimates = f"SELECT table_name, partitions_count, mean_partition_size FROM system.size_estimates WHERE keyspace_name = {space}"
         largest = "SELECT keyspace_name, table_name, mebibytes FROM system_views.max_partition_size"
+        listed = "SELECT keyspace_name, table_name, partition_size FROM system.large_partitions"
         tombs = "SELECT keyspace_name, table_name, max FROM system_views.tombstones_per_read"
         found = []
         for host in self.connected.cluster.metadata.all_hosts():
@@ -225,6 +247,9 @@ class CassandraInspect:
                 counts[table] += count
                 weights[table] += count * mean
             sizes = {t: int(m) << 20 for k, t, m in self._told(host, largest) or () if k == self.space}
+            for keyspace, table, size in (self._told(host, listed) or ()) if self.is_scylla else ():
+                if keyspace == self.space:
+                    sizes[table] = max(size, sizes.get(table, 0))
             dead = {t: float(m) for k, t, m in self._told(host, tombs) or () if k == self.space}
             found += [
                 LiveSize(
@@ -258,6 +283,19 @@ class CassandraInspect:
             return self._ask(host, sql)
         except OutsideError:
             return None
+
+
+def tablet_ring(nodes: tuple[Node, ...], hosts: Sequence[Any], tablets: Sequence[Row]) -> Ring:
+    """A ring of tablets as `system.tablets` has them; ``hosts`` are the ids of ``nodes``. A replica on a host that has left
+    is none."""
+    numbers = {host: number for number, host in enumerate(hosts)}
+    held = [[(numbers[host], shard) for host, shard in replicas if host in numbers] for _, replicas in tablets]
+    return Ring(
+        nodes,
+        tuple(last for last, _ in tablets),
+        tuple(tuple(node for node, _ in places) for places in held),
+        shards=tuple(tuple(shard for _, shard in places) for places in held),
+    )
 
 
 def option(value: Any) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from headrace.app import App
+from headrace.ports import Inspect
 
 SCHEMA_VERSION = 1
 """Of every JSON document that the command line prints."""
@@ -25,6 +26,15 @@ def open_app(ctx: click.Context, **flags: Any) -> App:
     named = (ctx.find_root().obj or {}).get("folder")
     folder = Path(named).resolve() if named else Path.cwd()
     return App(folder if named and (folder / "project.py").is_file() else find(folder), flags)
+
+
+def inspected(app: App) -> Inspect:
+    """What looks at the project's cluster; raises SettingError HR0601 where it has none."""
+    from headrace.errors import SettingError
+
+    if app.inspect is None:
+        raise SettingError("HR0601", "the store is no cluster: cassandra.hosts is empty", help="cassandra.hosts = ...")
+    return app.inspect
 
 
 def print_json(document: Mapping[str, Any]) -> None:

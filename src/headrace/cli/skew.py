@@ -10,17 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from headrace.cli.shared import Progress, open_app, print_json, print_table
+from headrace.cli.shared import Progress, inspected, open_app, print_json, print_table
 
 if TYPE_CHECKING:
+    from headrace.model.cluster import LiveSize
+    from headrace.model.ring import Place, Ring
     from headrace.ops.skew.balance import Balance
     from headrace.ops.skew.measure import Report
-    from headrace.ops.skew.ring import Place, Ring
     from headrace.ops.skew.survey import Loads
 
 SHOWN = 24
 """Shards up to which each is a line."""
+SIZES = {"nodes", "rf", "shards", "ignore_msb", "vnodes", "tablets"}
+"""What is said of a cluster that is not asked."""
 HOT = 3
 """Hot keys that are told as text; the table has them all."""
 
@@ -46,6 +50,9 @@ HOT = 3
     "--other", "others", multiple=True, metavar="COLUMN[,COLUMN]", help="Another key to compare with; repeatable."
 )
 @click.option(
+    "--live", is_flag=True, help="The ring of the cluster that the project answers from, instead of sizes given here."
+)
+@click.option(
     "--html",
     "page",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -55,32 +62,44 @@ HOT = 3
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 @click.option("--json", "as_json", is_flag=True)
 @click.pass_context
-def skew(ctx: click.Context, what: str, key: str | None, time: str, nodes: int, rf: int, shards: int, ignore_msb: int, vnodes: int, tablets: int | None, top: int, others: tuple[str, ...], page: Path | None, quiet: bool, as_json: bool) -> None:  # fmt: skip
+def skew(ctx: click.Context, what: str, key: str | None, time: str, nodes: int, rf: int, shards: int, ignore_msb: int, vnodes: int, tablets: int | None, top: int, others: tuple[str, ...], live: bool, page: Path | None, quiet: bool, as_json: bool) -> None:  # fmt: skip
     """Find hot keys and uneven shards before the first write, and what another key would do.
 
     WHAT is a query (the rows of its serving table, by its own key), a mart, a dataset, or a CSV or Parquet file. No cluster is
-    asked: its size is given here.
+    asked, its size is given here; or, with --live, the project's own is.
     """
     from headrace.errors import SettingError
     from headrace.ops.skew import ring as rings
     from headrace.ops.skew.measure import measure
     from headrace.ops.skew.subject import columns_of
 
-    if rf > nodes:
+    sizes: Sequence[LiveSize] = []
+    if live and (given := sorted(n for n in SIZES if ctx.get_parameter_source(n) == ParameterSource.COMMANDLINE)):
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise SettingError("HR0622", f"{named} beside --live", help="the cluster tells that itself: leave it out")
+    if rf > nodes and not live:
         raise SettingError("HR0622", f"{rf} replicas on {nodes} nodes", help=f"--rf {nodes}, or more --nodes")
     ring = rings.tablets(nodes, rf, shards, tablets) if tablets else rings.vnodes(nodes, rf, shards, vnodes, ignore_msb)
     with ExitStack() as stack:
         engine, subject, further = _opened(ctx, stack, what, _split(key), time)
         keys = [columns_of(engine, subject, _split(other)) for other in others]
+        if live:
+            from headrace.ops.skew.live import live as asked
+
+            app = open_app(ctx)
+            ring, sizes = asked(app.project, app.store, inspected(app), subject.name)
         report = measure(engine, subject, ring, Progress(quiet=quiet or as_json), top=top, others=keys)
     if page is not None:
         from headrace.ops.skew.page import html
 
         page.write_text(html(report), "utf-8")
     if as_json:
-        print_json(document(report))
+        print_json(document(report) | ({"stored": [_stored(size) for size in sizes]} if live else {}))
     else:
         _show(report, further)
+        if sizes:
+            click.echo("\nwhat the nodes have of it on disk, as they tell it themselves")
+            print_table(list(_stored(sizes[0])), [list(_stored(size).values()) for size in sizes])
         if page is not None:
             click.echo(f"\nwritten: {page}", err=True)
 
@@ -105,6 +124,10 @@ def _opened(ctx: click.Context, stack: ExitStack, what: str, key: Sequence[str],
 
 def _split(text: str | None) -> list[str]:
     return [word.strip() for word in (text or "").split(",") if word.strip()]
+
+
+def _stored(size: LiveSize) -> dict[str, Any]:
+    return {"node": size.node, "table": size.table, "partitions": size.partitions, "mean_bytes": size.mean, "largest_bytes": size.largest}  # fmt: skip
 
 
 def document(report: Report) -> dict[str, Any]:

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from headrace.cli.ask import FREE, parameters
-from headrace.cli.shared import open_app, print_json, print_table
-
-if TYPE_CHECKING:
-    from headrace.app import App
-    from headrace.ports import Inspect
+from headrace.cli.shared import inspected, open_app, print_json, print_table
 
 
 @click.group()
@@ -136,7 +130,7 @@ def cluster_status(ctx: click.Context, as_json: bool) -> int:
     node is down."""
     from headrace.flow.cluster import status
 
-    found = status(_inspected(open_app(ctx)))
+    found = status(inspected(open_app(ctx)))
     if as_json:
         print_json(found)
     else:
@@ -153,11 +147,3 @@ def cluster_status(ctx: click.Context, as_json: bool) -> int:
 
 def _size(count: int | None) -> str:
     return "?" if count is None else f"{count / (1 << 20):,.1f} MiB"
-
-
-def _inspected(app: App) -> Inspect:
-    from headrace.errors import SettingError
-
-    if app.inspect is None:
-        raise SettingError("HR0601", "the store is no cluster: cassandra.hosts is empty", help="cassandra.hosts = ...")
-    return app.inspect

@@ -105,7 +105,7 @@ def clocks(nodes: Sequence[LiveNode]) -> Finding:
 def status(inspect: Inspect) -> dict[str, Any]:
     """Of each datacenter its replicas and nodes, with the part of all tokens that each keeps a replica of; what is down,
     and what that means."""
-    nodes, ring = inspect.nodes(), inspect.ring()
+    nodes, owned = inspect.nodes(), inspect.ring().owned()
     replicated = dict(inspect.keyspace() or {})
     kind = replicated.pop("class", "").rpartition(".")[2]
     schemas = {node.schema for node in nodes if node.up}
@@ -124,7 +124,7 @@ def status(inspect: Inspect) -> dict[str, Any]:
                     "status": "up" if node.up else "down",
                     "load": node.load,
                     "tokens": node.tokens or None,
-                    "owns": ring.get(name, {}).get(node.address, 0.0),
+                    "owns": owned.get(node.address, 0.0),
                     "rack": node.rack,
                     "version": node.version or None,
                     "schema": node.schema[:8] or None,

@@ -13,8 +13,9 @@ from cassandra.policies import SimpleConvictionPolicy
 from cassandra.pool import Host
 
 from headrace import wiring
+from headrace.model.ring import GREATEST, LEAST, Node, Ring
 from headrace.ops.skew.balance import advisor, balance, chance
-from headrace.ops.skew.ring import GREATEST, LEAST, Node, Ring, ranges_sql, tablets, vnodes
+from headrace.ops.skew.ring import ranges_sql, tablets, vnodes
 from headrace.ops.skew.token import token
 
 RINGS = {

@@ -13,7 +13,8 @@ from cassandra import cqltypes
 from cassandra.metadata import murmur3
 
 from headrace import wiring
-from headrace.ops.skew.ring import shard_of, shard_sql
+from headrace.model.ring import shard_of
+from headrace.ops.skew.ring import shard_sql
 from headrace.ops.skew.token import bytes_sql, composite, composite_sql, token, tokens_sql
 from headrace.ports import Engine
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from headrace.ops.skew.ring import Ring
+from headrace.model.ring import Ring
 
 DRAWS = 400
 SEED = 418_001

@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from headrace.model.ring import Place, Ring
 from headrace.model.serving import DAY
 from headrace.ops.skew.balance import Advisor, Chance, advisor, chance
-from headrace.ops.skew.ring import Place, Ring
 from headrace.ops.skew.subject import KeyColumn, Subject
 from headrace.ops.skew.survey import Loads, Survey, named, names, partitions, survey, together, typed, without
 from headrace.ops.skew.token import bytes_sql, composite_sql, token

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from headrace.model.ring import Place, Ring
 from headrace.ops.skew.causes import advice, best, causes, counted, is_hot, largest, percent, size
 from headrace.ops.skew.measure import LARGEST, Report
-from headrace.ops.skew.ring import Place, Ring, described
+from headrace.ops.skew.ring import described
 from headrace.ops.skew.survey import Loads
 
 WIDTH, HEIGHT = 880, 250

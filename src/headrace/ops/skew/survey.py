@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from headrace.errors import ContractError
+from headrace.model.ring import Place, Ring
 from headrace.ops.skew.balance import Balance, balance
-from headrace.ops.skew.ring import Place, Ring, ranges_sql, shard_sql
+from headrace.ops.skew.ring import ranges_sql, shard_sql
 from headrace.ops.skew.subject import KeyColumn
 from headrace.ops.skew.token import bytes_sql, composite_sql, token, tokens_sql
 from headrace.ports import Engine
