@@ -7,7 +7,9 @@ the answer is there: the code between stays as it is for threads, and a request 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 try:
@@ -16,7 +18,8 @@ except ImportError:  # it comes with the extras that have a use for it
     greenlet = None
 
 Of = TypeVar("Of")
-Start = Callable[[Callable[[Any], None], Callable[[Exception], None]], object]
+Done, Failed = Callable[[Any], None], Callable[[Exception], None]
+Start = Callable[[Done, Failed], object]
 """Begins something that calls the one with what it gives, or the other with why it does not, perhaps in another thread."""
 is_possible = greenlet is not None
 
@@ -58,6 +61,52 @@ async def meanwhile(call: Callable[..., Of], *given: Any) -> Of:
             found = running.switch(value)
     result: Of = found
     return result
+
+
+class Sharing:
+    """Questions that many ask at once on event loops, and that are asked once for all of them. Who comes while one is under
+    way shares the next, which begins when that one has come back: what anybody is told was asked after they came."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._next: dict[Hashable, list[tuple[Done, Failed]]] = {}
+        """By question that is under way, those who came meanwhile."""
+
+    def ask(self, question: Hashable, start: Start) -> Any:
+        """What ``start`` gives, begun by whoever comes first; only where ``on_loop``."""
+        return waited(partial(self._join, question, start))
+
+    def _join(self, question: Hashable, start: Start, done: Done, failed: Failed) -> None:
+        with self._lock:
+            if question in self._next:
+                self._next[question].append((done, failed))
+                return
+            self._next[question] = []
+        self._begin(question, start, [(done, failed)])
+
+    def _begin(self, question: Hashable, start: Start, askers: Sequence[tuple[Done, Failed]]) -> None:
+        def came() -> None:
+            with self._lock:
+                waiting = self._next.pop(question)
+                if waiting:
+                    self._next[question] = []
+            if waiting:
+                self._begin(question, start, waiting)
+
+        def done(value: Any) -> None:
+            came()
+            for tell, _ in askers:
+                tell(value)
+
+        def failed(error: Exception) -> None:
+            came()
+            for _, tell in askers:
+                tell(error)
+
+        try:
+            start(done, failed)
+        except Exception as error:  # noqa: BLE001  # it belongs to those who ask
+            failed(error)
 
 
 class _Answer:

@@ -89,3 +89,64 @@ def test_what_blocks_is_refused_on_the_loop_only() -> None:
     waiting.must_not_block()
     with pytest.raises(waiting.WouldBlockError):
         asyncio.run(waiting.meanwhile(waiting.must_not_block))
+
+
+def test_what_many_ask_at_once_is_asked_once_and_never_before_they_came() -> None:
+    """The first is under way when three more come: they share a second one, begun when the first has come back."""
+    sharing, begun = waiting.Sharing(), list[Settle]()
+
+    def ask() -> Any:
+        return sharing.ask("what", lambda done, failed: begun.append(done))
+
+    async def turns() -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    async def story() -> list[Any]:
+        first = asyncio.ensure_future(waiting.meanwhile(ask))
+        await turns()
+        others = [asyncio.ensure_future(waiting.meanwhile(ask)) for _ in range(3)]
+        await turns()
+        assert len(begun) == 1
+        begun[0]("old")
+        assert await first == "old"
+        await turns()
+        assert len(begun) == 2
+        assert not any(one.done() for one in others)
+        begun[1]("new")
+        found = await asyncio.gather(*others)
+        alone = asyncio.ensure_future(waiting.meanwhile(ask))
+        await turns()
+        begun[2]("newest")
+        return [*found, await alone]
+
+    assert asyncio.run(story()) == ["new", "new", "new", "newest"]
+    assert len(begun) == 3
+
+
+def test_questions_are_shared_with_none_but_their_like_and_so_are_errors() -> None:
+    sharing, asked = waiting.Sharing(), list[str]()
+
+    def ask(question: str) -> Any:
+        def start(done: Settle, failed: Settle) -> None:
+            asked.append(question)
+            if question == "refused":
+                raise KeyError(question)
+            threading.Timer(0.05, failed if question == "fails" else done, [ValueError(question)]).start()
+
+        try:
+            return sharing.ask(question, start)
+        except (KeyError, ValueError) as error:
+            return repr(error)
+
+    async def story() -> list[Any]:
+        names = ["fails", "goes", "fails", "refused", "fails", "refused"]
+        return await asyncio.gather(*(waiting.meanwhile(ask, name) for name in names))
+
+    found = asyncio.run(story())
+    assert [str(one) for one in found] == [
+        "ValueError('fails')",
+        "goes",
+        *["ValueError('fails')", "KeyError('refused')"] * 2,
+    ]
+    assert sorted(asked) == ["fails", "fails", "goes", "refused", "refused"]

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from headrace.errors import MissingExtraError, OutOfReachError, OutsideError, SettingError
-from headrace.waiting import must_not_block, on_loop, waited
+from headrace.waiting import Sharing, must_not_block, on_loop, waited
 
 try:
     from cassandra import (
@@ -126,6 +126,7 @@ class Connected:
         self._cluster: Any = None
         self._session: Any = None
         self._prepared: dict[str, Any] = {}
+        self._sharing = Sharing()
 
     @property
     def session(self) -> Session:
@@ -134,7 +135,7 @@ class Connected:
             must_not_block()
             with self._lock:
                 if self._session is None or self._owner != os.getpid():
-                    self._prepared = {}
+                    self._prepared, self._sharing = {}, Sharing()
                     self._session = self._open()
                     self._owner = os.getpid()
         return self._session
@@ -188,6 +189,18 @@ class Connected:
             return found
 
         return self.asked(ask)
+
+    def rows_now(self, cql: str, values: Sequence[Any]) -> list[Row]:
+        """As ``rows``, of one page, of what many ask for at once: on an event loop one statement is for all who came before
+        it was sent."""
+        if not on_loop():
+            return self.rows(cql, values)
+        statement = self.prepared(cql).bind(values)
+
+        def start(done: Callable[[Any], None], failed: Callable[[Exception], None]) -> None:
+            self.session.execute_async(statement).add_callbacks(done, failed)
+
+        return self.asked(lambda: self._sharing.ask((cql, *values), start))
 
     def _rows(self, statement: Any) -> list[Row]:
         return self._all(self.session.execute_async(statement)) if on_loop() else list(self.session.execute(statement))

@@ -104,7 +104,7 @@ class CassandraStore:
     def _stored(self, name: str) -> str | None:
         """A control row with its marks."""
         self._make()
-        rows = self.connected.rows(self._value_of, (name,))
+        rows = self.connected.rows_now(self._value_of, (name,))
         return rows[0][0] if rows else None
 
     def set_control(self, name: str, value: str) -> None:
