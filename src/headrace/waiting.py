@@ -18,7 +18,8 @@ except ImportError:  # it comes with the extras that have a use for it
     greenlet = None
 
 Of = TypeVar("Of")
-Done, Failed = Callable[[Any], None], Callable[[Exception], None]
+Done = Callable[[Any], None]
+Failed = Callable[[Exception], None]
 Start = Callable[[Done, Failed], object]
 """Begins something that calls the one with what it gives, or the other with why it does not, perhaps in another thread."""
 is_possible = greenlet is not None
