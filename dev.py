@@ -250,7 +250,7 @@ def workers(args: list[str]) -> list[str]:
     """Spread a run over the processors, except where that costs more than it gives or hides the terminal."""
     alone = any(a.startswith(("-n", "--pdb", "--co", "-s", "--capture")) or ".py" in a for a in args)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return [] if alone or cores < 2 else ["-n", str(min(cores, 4)), "--dist", "load"]
+    return [] if alone or cores < 2 else ["-n", str(min(cores, 4)), "--dist", "worksteal"]
 
 
 def chromium() -> str | None:

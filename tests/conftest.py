@@ -26,6 +26,7 @@ from tests.services import (  # noqa: F401 - fixtures
     postgres,
     postgres_for_all,
     prometheus,
+    sessions,
     sftp,
     sftp_for_all,
 )

@@ -168,7 +168,7 @@ def test_a_few_stories_end_as_if_told_at_once(story: list[list[tuple[str, ...]]]
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@settings(max_examples=60, deadline=None, suppress_health_check=SLOW, print_blob=True)
+@settings(max_examples=20, deadline=None, suppress_health_check=SLOW, print_blob=True)
 @given(stories())
 def test_any_story_ends_as_if_told_at_once(story: list[list[tuple[str, ...]]]) -> None:
     follow(story)

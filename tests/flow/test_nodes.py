@@ -33,7 +33,7 @@ from tools import services
 pytestmark = [pytest.mark.slow, pytest.mark.cassandra, pytest.mark.timeout(300)]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def proxied_nodes() -> Iterator[tuple[services.Nodes, Proxies]]:
     given = services.cassandra3(heap="384m", settings={"hinted_handoff_enabled": "false"}, proxied=True)
     for nodes in started(given):

@@ -85,6 +85,18 @@ def test_s37_a_head_without_end_is_431(site: Running, head: bytes) -> None:
     assert status(site.raw(head)) in (431, 400)
 
 
+def test_who_goes_on_sending_after_a_refusal_sees_it(site: Running) -> None:
+    with socket.create_connection(("127.0.0.1", site.port), timeout=15) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\n" + b"X: 1\r\n" * 20_000)
+        for _ in range(20):
+            time.sleep(0.01)
+            connection.sendall(b"X: 1\r\n" * 1000)
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+        assert status(received) in (431, 400)
+
+
 def test_s37_a_url_of_100_000_characters_is_refused(site: Running) -> None:
     assert status(site.raw(b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")) in (
         414,

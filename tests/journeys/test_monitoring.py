@@ -246,7 +246,7 @@ def test_every_panel_has_data(prometheus: services.Prometheus, tmp_path: Path) -
         stack.enter_context(till.processes())
         stack.enter_context(till.command("run", "--quiet", "--every", "1s", "--metrics-port", str(till.run)))
         config = till.export(
-            place, Pace(0.5, 15), run=[f"127.0.0.1:{till.run}"], cassandra=[cassandra.metrics], scylla=[at]
+            place, Pace(3.0, 15), run=[f"127.0.0.1:{till.run}"], cassandra=[cassandra.metrics], scylla=[at]
         )
         prometheus.watch(config)
         missing_still = drawn(place)

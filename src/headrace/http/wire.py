@@ -19,6 +19,9 @@ HEAD_WITHIN = 10.0
 """Seconds in which a request line and its headers must have come, counted from the first byte or the connection."""
 LONGEST_HEAD = LONGEST_URL + 2 * LONGEST_HEADERS
 """Bytes of them. The gateway's limits are lower and say more; this one bounds what is kept until then."""
+LINGER = 2.0
+"""Seconds for which what a refused client goes on sending is thrown away: who closes with bytes unread resets the connection,
+and the client would never see why (RFC 9112, 9.6)."""
 NO_PROGRESS = 10.0
 """Seconds after which a client that reads none of its response is cut off."""
 
@@ -82,6 +85,7 @@ class Connection(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._head = 0
         self._in_head = False
+        self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the class above
         super().connection_made(transport)
@@ -95,6 +99,8 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         super().data_received(data)
         if self._in_head:  # more of it is to come
             self._head += len(data)
@@ -177,8 +183,9 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, status: int, code: str, detail: str) -> None:
         """Says why, and closes: there is no request yet that the gateway could answer."""
         self._met()
-        if self.transport.is_closing():
+        if self._refused or self.transport.is_closing():
             return
+        self._refused = True
         title = CODES[code].title
         problem = Problem(
             type=f"/docs/errors/{code}", title=title, status=status, detail=detail, instance="", request_id=""
@@ -195,4 +202,8 @@ class Connection(HttpToolsProtocol):
         self.transport.write(
             b"".join([STATUS_LINE[status], *(b"%s: %s\r\n" % pair for pair in headers), b"\r\n", body])
         )
-        self.transport.close()
+        if status == 503 or not self.transport.can_write_eof():  # of too many, none may stay
+            self.transport.close()
+        else:
+            self.transport.write_eof()
+            self.loop.call_later(LINGER, self.transport.close)
