@@ -559,6 +559,8 @@ MUTANTS: list[Callable[[], Broken]] = [
     takes_what_was_abandoned, takes_the_newest_rows, adds_speed_rows_below_the_cut, adds_speed_rows_of_any_epoch,
 ]  # fmt: skip
 SELDOM = {
+    exact_cut_beside_workers: 2770,
+    rollback_not_abandoned: 200,
     worker_registers_while_an_epoch_is_opened: 300,
     new_epoch_below_what_was_attempted: 1690,
     new_epoch_while_workers_go_on: 1200,

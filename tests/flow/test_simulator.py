@@ -53,9 +53,8 @@ def judge(seeds: range, outside: Outside) -> Counter[str]:
     return counts
 
 
-@pytest.mark.parametrize("block", [0, *(pytest.param(block, marks=pytest.mark.slow) for block in (1, 2, 3))])
-def test_no_schedule_gives_a_wrong_answer(block: int, outside: Outside) -> None:
-    counts = judge(range(FIRST + block * 50, FIRST + (block + 1) * 50), outside)
+def test_no_schedule_gives_a_wrong_answer(outside: Outside) -> None:
+    counts = judge(range(FIRST, FIRST + 50), outside)
     # A simulation in which nothing happens proves nothing.
     for happened in ("run", "run HR0404", "rollback", "killed", "zombies", "answers", "judged anew", "vacuum"):
         assert counts[happened] >= 5, (happened, counts)
@@ -263,10 +262,10 @@ def test_how_often_each_broken_rule_is_caught(outside: Outside, capsys: pytest.C
     rates = {}
     for mutant in (nullcontext, *MUTANTS):
         with mutant():
-            wrong, _ = simulate(range(8), outside)
+            wrong, _ = simulate(range(4), outside)
         rates[mutant.__name__] = len(wrong)
     with capsys.disabled():
-        print("\nwrong schedules of 8:", *(f"{count:4} {name}" for name, count in rates.items()), sep="\n")
+        print("\nwrong schedules of 4:", *(f"{count:4} {name}" for name, count in rates.items()), sep="\n")
     # That each of them is caught is the test above, over more schedules; this one tells how often.
     assert rates.pop("nullcontext") == 0
     assert any(rates.values())

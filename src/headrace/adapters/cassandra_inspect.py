@@ -207,10 +207,8 @@ class CassandraInspect:
             return tablet_ring(nodes, [host.host_id for host in hosts], tablets)
         numbers = {host: number for number, host in enumerate(hosts)}
         tokens = metadata.token_map.ring if metadata.token_map is not None else []
-        # What the driver calls the replicas of a token are those of the range that begins there.
         owners = tuple(
-            tuple(numbers[host] for host in metadata.token_map.get_replicas(self.space, before))
-            for before in [*tokens[-1:], *tokens[:-1]]
+            tuple(numbers[host] for host in metadata.token_map.get_replicas(self.space, token)) for token in tokens
         )
         return Ring(nodes, tuple(token.value for token in tokens), owners, max(ignored for _, ignored in shards))
 
