@@ -285,8 +285,10 @@ def test_two_producers_that_part_keys_differently(shops: Shops) -> None:
 
 @pytest.mark.fault("F21")
 def test_killed_while_two_topics_feed_one_row(shops: Shops, crew: Crew) -> None:
+    """Twice, and not a third time before all is counted: whoever is killed as soon as a first lane is counted may three times
+    be at the same record of the second, which is then isolated, as one that kills is meant to be."""
     with shops.watched():
-        for _ in range(3):
+        for _ in range(2):
             crew.start()
             shops.trade(shops.rnd.randint(50, 200))
             deadline, before = time.monotonic() + 30, shops.answered()
@@ -294,7 +296,7 @@ def test_killed_while_two_topics_feed_one_row(shops: Shops, crew: Crew) -> None:
                 time.sleep(0.02)
             crew.kill()  # in the midst of both
         crew.start()
-        shops.settle("killed three times")
+        shops.settle("killed twice")
     assert all(events > 0 for _, events in shops.answered()["busy"])
     crew.leave()
     shops.close_books()
