@@ -157,14 +157,7 @@ class Shops:
         return Worker(app.project, **given, name=f"w{random.random()}")
 
     def run(self, **options: Any) -> Run:
-        """A run; again where another one, or a worker that came just then, moved the pointer first."""
-        deadline = time.monotonic() + HEALED
-        while True:
-            try:
-                return self.app.run(Quiet(), **options)
-            except ConflictError:
-                if time.monotonic() > deadline:
-                    raise
+        return run_until_done(self.app, HEALED, **options)
 
     def catch_up(self, worker: Worker) -> int:
         app = self.app
@@ -330,6 +323,17 @@ class Shops:
         while len(shares := self.shares()) != count or not all(shares) or sum(shares) != lanes:
             assert time.monotonic() < deadline, (self.seed, shares)
             time.sleep(0.1)
+
+
+def run_until_done(app: App, within: float, **options: Any) -> Run:
+    """A run; again, for so many seconds, where another one, or a worker that came just then, moved the pointer first."""
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            return app.run(Quiet(), **options)
+        except ConflictError:
+            if time.monotonic() > deadline:
+                raise
 
 
 def message(number: int) -> tuple[str, bytes]:

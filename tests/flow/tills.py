@@ -22,12 +22,11 @@ from urllib.parse import urlsplit
 
 from headrace.adapters.cassandra_store import CassandraStore
 from headrace.app import App
-from headrace.errors import ConflictError
 from headrace.http import credentials
 from headrace.model.run import Run
 from headrace.seam.pointer import Pointer
 from tests.flow import shop
-from tests.flow.logged import ROOT
+from tests.flow.logged import ROOT, run_until_done
 from tests.kit import Opened, ProjectFolder, Quiet
 from tools.services import Nodes
 
@@ -180,14 +179,7 @@ class Tills:
         assert found == balance, self.seed
 
     def run(self, **options: Any) -> Run:
-        """A run; again where a worker that came just then moved the pointer first."""
-        deadline = time.monotonic() + HEALED
-        while True:
-            try:
-                return self.app.run(Quiet(), **options)
-            except ConflictError:
-                if time.monotonic() > deadline:
-                    raise
+        return run_until_done(self.app, HEALED, **options)
 
     # Who asks
 

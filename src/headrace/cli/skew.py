@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from headrace.model.ring import Place, Ring
     from headrace.ops.skew.balance import Balance
     from headrace.ops.skew.measure import Report
+    from headrace.ops.skew.subject import Subject
     from headrace.ops.skew.survey import Loads
+    from headrace.ports import Engine
 
 SHOWN = 24
 """Shards up to which each is a line."""
@@ -71,23 +73,34 @@ def skew(ctx: click.Context, what: str, key: str | None, time: str, nodes: int, 
     from headrace.errors import SettingError
     from headrace.ops.skew import ring as rings
     from headrace.ops.skew.measure import measure
-    from headrace.ops.skew.subject import columns_of
+    from headrace.ops.skew.project import of_project, other_tables
+    from headrace.ops.skew.subject import columns_of, paths
 
-    sizes: Sequence[LiveSize] = []
     if live and (given := sorted(n for n in SIZES if ctx.get_parameter_source(n) == ParameterSource.COMMANDLINE)):
         named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise SettingError("HR0622", f"{named} beside --live", help="the cluster tells that itself: leave it out")
     if rf > nodes and not live:
         raise SettingError("HR0622", f"{rf} replicas on {nodes} nodes", help=f"--rf {nodes}, or more --nodes")
-    ring = rings.tablets(nodes, rf, shards, tablets) if tablets else rings.vnodes(nodes, rf, shards, vnodes, ignore_msb)
+    files = paths(what)
+    app = open_app(ctx) if live or not files else None
     with ExitStack() as stack:
-        engine, subject, further = _opened(ctx, stack, what, _split(key), time)
+        if files:
+            engine, subject, further = *_file(stack, files, _split(key), time), []
+        else:
+            assert app is not None
+            engine, subject = app.engine, of_project(app.project, app.lake, app.engine, what, _split(key), time)
+            further = other_tables(app.project, what, subject.name)
         keys = [columns_of(engine, subject, _split(other)) for other in others]
+        sizes: Sequence[LiveSize] = []
         if live:
             from headrace.ops.skew.live import live as asked
 
-            app = open_app(ctx)
+            assert app is not None
             ring, sizes = asked(app.project, app.store, inspected(app), subject.name)
+        elif tablets:
+            ring = rings.tablets(nodes, rf, shards, tablets)
+        else:
+            ring = rings.vnodes(nodes, rf, shards, vnodes, ignore_msb)
         report = measure(engine, subject, ring, Progress(quiet=quiet or as_json), top=top, others=keys)
     if page is not None:
         from headrace.ops.skew.page import html
@@ -104,22 +117,15 @@ def skew(ctx: click.Context, what: str, key: str | None, time: str, nodes: int, 
             click.echo(f"\nwritten: {page}", err=True)
 
 
-def _opened(ctx: click.Context, stack: ExitStack, what: str, key: Sequence[str], time: str) -> Any:
-    """The engine, what is looked at, and the names of a query's other tables."""
+def _file(stack: ExitStack, files: Sequence[Path], key: Sequence[str], time: str) -> tuple[Engine, Subject]:
+    """What files have. No project is needed; what does not fit into memory goes to a folder that is gone afterwards."""
     from headrace import settings, wiring
-    from headrace.ops.skew.project import of_project, other_tables
-    from headrace.ops.skew.subject import of_file, paths
+    from headrace.ops.skew.subject import of_file
 
-    files = paths(what)
-    if files:
-        # No project is needed; what does not fit into memory goes to a folder that is gone afterwards.
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-skew-")))
-        (folder / ".headrace").mkdir()
-        engine = wiring.engine(folder, settings.load(folder), files[0].parent, folder)
-        return engine, of_file(engine, files, key, time, folder), []
-    app = open_app(ctx)
-    subject = of_project(app.project, app.lake, app.engine, what, key, time)
-    return app.engine, subject, other_tables(app.project, what, subject.name)
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-skew-")))
+    (folder / ".headrace").mkdir()
+    engine = wiring.engine(folder, settings.load(folder), files[0].parent, folder)
+    return engine, of_file(engine, files, key, time, folder)
 
 
 def _split(text: str | None) -> list[str]:
