@@ -151,6 +151,8 @@ def _translated(error: Exception) -> Exception:
         return OutsideError("HR0406", f"no space left: {_reason(error)}")
     if isinstance(error, (duckdb.ConversionException, duckdb.OutOfRangeException)):
         return ContractError("HR0304", _reason(error))
+    if isinstance(error, (duckdb.BinderException, duckdb.CatalogException)):
+        return DeclarationError("HR0204", _reason(error), help=_hint(error))
     if isinstance(error, duckdb.OutOfMemoryException):
         return OutsideError("HR0407", _reason(error), help="raise engine.memory in headrace.toml")
     return OutsideError("HR0407", _reason(error))

@@ -6,7 +6,7 @@ import datetime as dt
 
 from headrace.errors import DeclarationError, NotFoundError, nearest
 from headrace.flow.mending import Mending, Window
-from headrace.flow.recompute import feeding, resting_on
+from headrace.flow.relations import feeding, resting_on
 from headrace.model.project import LoadedProject
 from headrace.sql.windows import Declared, TimeWindow, window_of
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from headrace.errors import DeclarationError, NotFoundError, NotReadyError, OutsideError, SettingError, nearest
+from headrace.errors import DeclarationError, NotFoundError, NotReadyError, SettingError, nearest
 from headrace.flow.answer import Reader
-from headrace.flow.relations import Relations
+from headrace.flow.relations import Relations, feeding
 from headrace.model.project import LoadedProject
 from headrace.ports import Engine, Lake
 
@@ -23,34 +23,48 @@ class Gold:
     engine: Engine
     reader: Reader
 
-    def define(self) -> list[str]:
-        """Makes every source, dataset and mart of that generation readable in the engine; gives the marts that cannot be,
-        because they were edited since."""
+    def define(self) -> set[str]:
+        """Makes every source, dataset and mart of that generation readable in the engine; gives the marts and datasets
+        that cannot be, because they, or marts that they read, are new or were edited since.
+
+        Raises NotReadyError HR0403 where contracts were edited, so that the lake has other columns.
+        """
         generation = self.reader.generation(self.reader.pointer().generation)
         relations = Relations(self.project, self.lake, self.engine, generation.cut, generation.contracts)
-        relations.define()
-        changed = []
+        try:
+            relations.define()
+        except DeclarationError as error:
+            raise edited_since("a contract", error.what) from None
+        edited = relations.edited(generation) if generation.number else set()
         for mart in self.project.marts.values():
-            state = generation.marts.get(mart.name)
-            found = self.lake.snapshot(f"gold/{mart.name}", state.version) if state else None
-            try:
+            if mart.name not in edited:
+                state = generation.marts.get(mart.name)
+                found = self.lake.snapshot(f"gold/{mart.name}", state.version) if state else None
                 relations.define_mart(mart, found.files if found else ())
-            except OutsideError:
-                changed.append(mart.name)  # its parts are other ones than those that were computed
-        return changed
+        return edited | {name for name in self.project.datasets if feeding(self.project, [name])[1] & edited}
+
+    def ready(self, text: str) -> list[str]:
+        """The columns of a SELECT over the relations, which it makes readable. Raises NotReadyError HR0403 where it reads
+        what was edited since the last run, DeclarationError HR0204 where it reads what there is not."""
+        edited = self.define()
+        try:
+            return [name for name, _ in self.engine.describe(text)]
+        except DeclarationError as error:
+            if found := sorted(name for name in edited if name in text):
+                raise edited_since(", ".join(found)) from None
+            raise error from None
 
     def sql(self, text: str) -> tuple[list[str], list[tuple[object, ...]]]:
         """Columns and rows (as text) of one SELECT over the relations."""
-        changed = self.define()
-        try:
-            columns = [name for name, _ in self.engine.describe(text)]
-        except DeclarationError as error:
-            if changed and any(name in text for name in changed):
-                what = f"{', '.join(changed)} was edited since the last run"
-                raise NotReadyError("HR0403", what, help="headrace run") from None
-            raise error from None
+        columns = self.ready(text)
         names = ", ".join(f'CAST("{c}" AS VARCHAR)' for c in columns)
         return columns, self.engine.rows(f"SELECT {names} FROM ({text})")
+
+
+def edited_since(what: str, found: str = "") -> NotReadyError:
+    """What to raise where the lake has the rows of another ``what`` than the project declares now."""
+    said = f"{what} was edited since the last run" + f": {found}" * bool(found)
+    return NotReadyError("HR0403", said, help="headrace run")
 
 
 def names(folder: Path) -> list[str]:
@@ -69,5 +83,6 @@ def export(name: str, folder: Path, path: Path, gold: Gold) -> int:
     kind = FORMATS.get(path.suffix)
     if kind is None:
         raise SettingError("HR0601", f"'{path}' names no format", help="end the name in " + ", ".join(FORMATS))
-    gold.define()
-    return gold.engine.export(file.read_text(), str(path), kind)
+    text = file.read_text()
+    gold.ready(text)
+    return gold.engine.export(text, str(path), kind)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from headrace.declare import tables as declared
-from headrace.errors import DeclarationError, HeadraceError, OutsideError
+from headrace.errors import HeadraceError, NotReadyError
 from headrace.flow.control import generation_of, pointer_of
 from headrace.flow.export import Gold
 from headrace.model.cluster import LiveTable
@@ -198,19 +198,15 @@ class Planner:
     # How large it becomes
 
     def measured(self, generation: Generation, tables: Sequence[ServingTable]) -> dict[str, Growth]:
-        """What each table's rows come to in gold, by the names of their definitions."""
+        """What each table's rows come to in gold, by the names of their definitions; those of what was edited since the
+        last run are left out."""
         if not generation.number:
             return {}
-        changed = set(self.gold.define())
-        found = {}
-        for table in tables:
-            if table.origin in changed:
-                continue
-            try:
-                found[table.name] = self.measure(table, generation)
-            except (DeclarationError, OutsideError):
-                continue  # its mart was edited since, so that gold has other columns
-        return found
+        try:
+            edited = self.gold.define()
+        except NotReadyError:
+            return {}
+        return {table.name: self.measure(table, generation) for table in tables if table.origin not in edited}
 
     def measure(self, table: ServingTable, generation: Generation) -> Growth:
         rows = rollup_sql(table, f'"{table.origin}__parts"' if table.of_mart else f'"{table.origin}"')

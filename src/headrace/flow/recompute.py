@@ -11,32 +11,12 @@ from headrace.flow import manifest
 from headrace.flow.lanes import lanes_of
 from headrace.flow.manifest import Landed
 from headrace.flow.refine import Voids, contract_hash, judging, voids_of
-from headrace.flow.relations import JUDGED, VERDICTS, Relations
+from headrace.flow.relations import Relations, feeding, is_fitted
 from headrace.model.project import LoadedProject
 from headrace.model.source import Source
 from headrace.ports import Engine, Lake, Observer
 from headrace.seam.generation import Generation
 from headrace.sql.judge import bronze_columns, silver_columns
-
-
-def feeding(project: LoadedProject, names: Sequence[str]) -> tuple[set[str], set[str]]:
-    """The sources and the marts that relations rest on, themselves included. A pinned mart rests on nothing."""
-    sources: set[str] = set()
-    marts: set[str] = set()
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop()
-        if name in project.marts:
-            if name not in marts:
-                marts.add(name)
-                waiting += () if name in project.pins else project.marts[name].inputs
-        elif name in project.datasets:
-            waiting += project.datasets[name].inputs
-        elif name == VERDICTS:
-            sources |= set(project.sources)
-        else:
-            sources.add(name if name in project.sources else name.removesuffix(JUDGED))
-    return sources, marts
 
 
 def scratch_file(lake: Lake, table: str, stack: ExitStack) -> str:
@@ -104,19 +84,13 @@ class Recomputed:
             files[name] = (judged(source, lake, engine, observer, ranges, voids, stack),)
         self.relations = Relations(project, lake, engine, generation.cut, generation.contracts, files)
         self.relations.define()
-        known: dict[str, str] = {}
+        if edited := sorted(marts & self.relations.edited(generation)):
+            raise NotReadyError("HR0403", f"mart {edited[0]} is new or changed since the last run", help="headrace run")
         for mart in project.marts.values():
             if mart.name not in marts:
                 continue
-            state = generation.marts.get(mart.name)
-            pinned = state is not None and mart.name in project.pins and generation.pins.get(mart.name) == mart.hash
-            if state is None or not (pinned or state.definition == self.relations.mart_definition(mart, known)):
-                raise NotReadyError(
-                    "HR0403", f"mart {mart.name} is new or changed since the last run", help="headrace run"
-                )
-            known[mart.name] = self.relations.mart_content(mart, state.definition, state.lanes)
-            if pinned:  # a yardstick is what it was fitted to be
-                found = lake.snapshot(f"gold/{mart.name}", state.version)
+            if is_fitted(project, generation, mart):  # a yardstick is what it was fitted to be
+                found = lake.snapshot(f"gold/{mart.name}", generation.marts[mart.name].version)
                 self.relations.define_mart(mart, found.files if found is not None else ())
                 continue
             observer.begin("recompute", mart.name)
@@ -124,8 +98,3 @@ class Recomputed:
             groups = engine.write(mart.parts_sql, path)
             self.relations.define_mart(mart, (path,))
             observer.end("recompute", mart.name, {"groups": groups}, 0.0)
-
-
-def resting_on(project: LoadedProject, marts: set[str]) -> set[str]:
-    """These marts and those that read them, pinned ones aside."""
-    return {name for name in project.marts if name not in project.pins and feeding(project, [name])[1] & marts}

@@ -20,8 +20,8 @@ from headrace.flow.control import epoch_of, generation_of, pointer_of, reached
 from headrace.flow.lanes import ends, lanes_of
 from headrace.flow.lanes import streamed as stream_lanes
 from headrace.flow.mending import Mending
-from headrace.flow.recompute import Recomputed, feeding, judged, resting_on
-from headrace.flow.relations import Relations
+from headrace.flow.recompute import Recomputed, judged
+from headrace.flow.relations import Relations, feeding, resting_on
 from headrace.flow.stream import code_of, streamable, streamed_sources, tables_of
 from headrace.model.project import LoadedProject
 from headrace.model.serving import ServingTable

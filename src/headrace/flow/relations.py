@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from headrace.model.mart import Mart
 from headrace.model.project import LoadedProject
 from headrace.model.serving import ServingTable
 from headrace.model.source import Source, source_of
 from headrace.ports import Engine, Lake
+from headrace.seam.generation import Generation
 from headrace.sql.gold import finished_sql, merged_sql, parts_columns
 from headrace.sql.judge import silver_columns
 from headrace.sql.lanes import within
@@ -17,6 +18,36 @@ from headrace.sql.lanes import within
 VERDICTS = "verdicts"
 JUDGED = "_judged"
 FOREVER = "TIMESTAMP '9999-12-31'"
+
+
+def feeding(project: LoadedProject, names: Sequence[str]) -> tuple[set[str], set[str]]:
+    """The sources and the marts that relations rest on, themselves included. A pinned mart rests on nothing."""
+    sources: set[str] = set()
+    marts: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name in project.marts:
+            if name not in marts:
+                marts.add(name)
+                waiting += () if name in project.pins else project.marts[name].inputs
+        elif name in project.datasets:
+            waiting += project.datasets[name].inputs
+        elif name == VERDICTS:
+            sources |= set(project.sources)
+        else:
+            sources.add(name if name in project.sources else name.removesuffix(JUDGED))
+    return sources, marts
+
+
+def is_fitted(project: LoadedProject, generation: Generation, mart: Mart) -> bool:
+    """Whether a mart is pinned, and was in ``generation`` as it is written now."""
+    return mart.name in project.pins and generation.pins.get(mart.name) == mart.hash
+
+
+def resting_on(project: LoadedProject, marts: set[str]) -> set[str]:
+    """These marts and those that read them, pinned ones aside."""
+    return {name for name in project.marts if name not in project.pins and feeding(project, [name])[1] & marts}
 
 
 class Relations:
@@ -167,6 +198,21 @@ class Relations:
         """What decides a mart's rows as others read them: how they are finished, too."""
         finished = [(m.name, m.finisher) for m in mart.measures]
         return _hash(repr((definition, sorted(lanes.items()), finished, mart.having)))
+
+    def edited(self, generation: Generation) -> set[str]:
+        """The marts that are not what ``generation`` computed: new since, edited, or resting on what was. A pinned one is
+        what it was fitted to be."""
+        known: dict[str, str] = {}
+        found = set()
+        for mart in self.project.marts.values():
+            state = generation.marts.get(mart.name)
+            fitted = is_fitted(self.project, generation, mart)
+            if state is None or not (fitted or state.definition == self.mart_definition(mart, known)):
+                found.add(mart.name)
+                known[mart.name] = "edited"  # as nothing was defined, so that those which read it are edited, too
+            else:
+                known[mart.name] = self.mart_content(mart, state.definition, state.lanes)
+        return found
 
     def table_definition(self, table: ServingTable, marts: Mapping[str, str]) -> str:
         """The same for a serving table of a dataset's or reference's rows."""

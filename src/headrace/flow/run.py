@@ -20,7 +20,7 @@ from headrace.flow.mending import NOTHING, Mending
 from headrace.flow.publish import publish
 from headrace.flow.reconcile import Reconcile
 from headrace.flow.refine import CONTRACT, refine, voids_of
-from headrace.flow.relations import Relations
+from headrace.flow.relations import Relations, is_fitted
 from headrace.flow.retention import floors_of
 from headrace.flow.status import record
 from headrace.flow.stream import Worker, code_of, streamed_sources
@@ -377,7 +377,7 @@ class Batch:
     def pinned(self, mart: Mart, current: Generation) -> Aggregated | None:
         """A pinned yardstick as it was fitted; None where it is to be fitted (anew): not pinned, never was, or edited."""
         state = current.marts.get(mart.name)
-        if mart.name not in self.project.pins or state is None or current.pins.get(mart.name) != mart.hash:
+        if state is None or not is_fitted(self.project, current, mart):
             return None
         found = self.lake.snapshot(f"gold/{mart.name}", state.version)
         return Aggregated(state, found.files, "nothing") if found is not None else None

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from headrace.flow.answer import Reader, View
 from headrace.flow.control import reached
-from headrace.flow.export import Gold
+from headrace.flow.export import Gold, edited_since
 from headrace.model.source import Source
 from headrace.model.types import Column
 from headrace.ports import Engine, Lake
@@ -39,7 +39,7 @@ class Why:
     def why(self, name: str, given: Mapping[str, Any], whole: int) -> dict[str, Any]:
         """The trace of an answer; ``whole`` records of each source are shown as they were sent.
 
-        Raises what ``Reader.answer`` raises.
+        Raises what ``Reader.answer`` raises, and NotReadyError HR0403 where what it reads was edited since the last run.
         """
         query = self.reader.query(name)
         values = parameters_of(query, given)
@@ -53,7 +53,8 @@ class Why:
             for partition in plan.partitions(values)
             for row in self.reader.rows(plan.table, partition, plan.bounds(values), view)
         ]
-        self.gold.define()
+        if query.origin in self.gold.define():
+            raise edited_since(query.origin)
         # Where nothing was counted, what was asked for tells what may have been kept out of it.
         asked = None if rows else (plan.table.partition, plan.partitions(values))
         sources = [self._source(source, query, plan, rows, asked, whole) for source in self._feeding(query)]

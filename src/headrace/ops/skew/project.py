@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from headrace.errors import NotFoundError, NotReadyError, OutsideError, nearest
+from headrace.errors import DeclarationError, NotFoundError, NotReadyError, nearest
+from headrace.flow.export import edited_since
 from headrace.flow.lanes import ends, lanes_of
 from headrace.flow.relations import Relations
 from headrace.model.project import LoadedProject
@@ -65,7 +66,10 @@ def _define(project: LoadedProject, lake: Lake, engine: Engine) -> set[str]:
             files[name] = silver.files
             end |= ends(silver, lanes_of(source, lake, engine))
     relations = Relations(project, lake, engine, end, {}, files)
-    relations.define()
+    try:
+        relations.define()
+    except DeclarationError as error:
+        raise edited_since("a contract", error.what) from None
     made = set(files)
     for mart in project.marts.values():
         gold = lake.snapshot(f"gold/{mart.name}")
@@ -73,7 +77,7 @@ def _define(project: LoadedProject, lake: Lake, engine: Engine) -> set[str]:
             continue
         try:
             relations.define_mart(mart, gold.files)
-        except OutsideError:
+        except DeclarationError:
             continue  # edited since: its parts are other ones than those that were computed
         made.add(mart.name)
     for dataset in project.datasets.values():
