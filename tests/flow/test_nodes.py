@@ -108,8 +108,9 @@ def test_without_a_quorum_nothing_is_said_nor_written_and_all_heals(
             gone = tills.rnd.sample(nodes.members, 2)
             for node in gone:
                 node.kill()
-            deadline = time.monotonic() + 30
-            while not watch.refusals:
+            # One who asked between the two may be answered still, and even be told no before.
+            deadline, refusals = time.monotonic() + 30, watch.refusals
+            while watch.refusals == refusals:
                 assert time.monotonic() < deadline, "who asks is told"
                 time.sleep(0.05)
             answers = watch.answers
@@ -236,11 +237,14 @@ def test_replies_to_writes_are_swallowed(tills: Tills, crew: Crew, proxies: Prox
         with tills.load():
             time.sleep(tills.rnd.uniform(3, 6))
             tills.run()
+            deadline = time.monotonic() + 90
+            while sum(proxy.lost for proxy in proxies) < sum(lost) + 6:
+                assert time.monotonic() < deadline, (tills.seed, "some are lost")
+                time.sleep(0.1)
         # Each of them takes a timeout: all of it would take minutes.
         for proxy in proxies:
             proxy.heal()
         counts(tills, "all arrive")
-    assert sum(proxy.lost for proxy in proxies) > sum(lost) + 5, "some were"
     crew.work_on()
     crew.leave()
     tills.close_books()
