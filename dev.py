@@ -177,15 +177,17 @@ def fetch_pip() -> Path:
     return target
 
 
-def install(lock: str) -> None:
+def install(lock: str, target: Path | None = None) -> None:
+    """Install what a lock names into `.venv`, or into a folder of its own."""
     import subprocess
     import time
 
-    what = ["--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", str(LOCKS / f"{lock}.lock")]
+    where = [] if target is None else ["--target", str(target)]
+    what = ["--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", str(LOCKS / f"{lock}.lock"), *where]
     if lock == "bench":  # pyspark ships as source only: build it with the setuptools of dev.lock, not with any other
         what += ["--no-binary", "pyspark", "--no-build-isolation"]
     start = time.monotonic()
-    say(f"installing requirements/{lock}.lock into .venv (once, until a lock changes) ...")
+    say(f"installing requirements/{lock}.lock into {target or '.venv (once, until a lock changes)'} ...")
     done = False
     if uv := shutil.which("uv"):
         env = dict(os.environ)
@@ -367,6 +369,7 @@ def lock(args: list[str]) -> NoReturn:
         # The driver of the extra `scylla` has the name of the extra `cassandra`'s.
         "dev": ["pyproject.toml", *(f"--extra={e}" for e in extras if e != "scylla"), "--group", "dev"],
         "base": ["pyproject.toml", "--constraint", "requirements/dev.lock"],
+        "scylla": ["--group", "scylla", "--constraint", "requirements/dev.lock"],
         "bench": ["--group", "bench", "--constraint", "requirements/dev.lock", "--no-binary", "pyspark"],
     }.items():
         command = [python, "-m", "uv", "pip", "compile", *every, *inputs, "--output-file", f"requirements/{name}.lock"]

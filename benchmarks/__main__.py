@@ -65,6 +65,10 @@ def _suite(name: str, work: Path, options: argparse.Namespace) -> Result:
         from benchmarks import cassandra
 
         return cassandra.suite(work, options.rounds, peers=options.peers)
+    if name == "latency":
+        from benchmarks import latency
+
+        return latency.suite(work, options.rounds)
     if name == "live":
         from benchmarks import live
 
@@ -79,7 +83,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--peers", action="store_true", help="compare with what has to be installed for it, too")
     parser.add_argument(
         "suite",
-        choices=("batch", "scale", "rest", "start", "sftp", "stream", "live", "gen", "cassandra", "postgres", "all"),
+        choices=(
+            *(
+                "batch",
+                "scale",
+                "rest",
+                "start",
+                "sftp",
+                "stream",
+                "live",
+                "latency",
+                "gen",
+                "cassandra",
+                "postgres",
+                "all",
+            ),
+        ),
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown tables")
     parser.add_argument("--rounds", type=int, default=3, help="how often each program runs, in turns (default 3)")

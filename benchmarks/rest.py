@@ -139,7 +139,7 @@ def serving(work: Path, command: Sequence[str], settings: dict[str, str], path: 
         "PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", str(ROOT / "src")), str(ROOT)]),
         **settings,
     }
-    full = [*_pinned(0), *(part.format(port=port) for part in command)]
+    full = [*pinned(0), *(part.format(port=port) for part in command)]
     with (work / f"server-{port}.log").open("wb") as log:
         process = subprocess.Popen(full, env=env, cwd=ROOT, stdout=log, stderr=log)
     peak = Peak(process.pid, every=0.1)
@@ -196,7 +196,7 @@ def _load(work: Path, port: int, paths: list[str], token: str) -> dict[str, floa
             str(script),
             f"http://127.0.0.1:{port}",
         ]
-        told = subprocess.run([*_pinned(1), *command], capture_output=True, text=True, check=True).stdout
+        told = subprocess.run([*pinned(1), *command], capture_output=True, text=True, check=True).stdout
         if "Non-2xx" in told or "Socket errors" in told:
             sys.exit(told)
         rate = float(re.findall(r"Requests/sec:\s+([\d.]+)", told)[0])
@@ -204,12 +204,12 @@ def _load(work: Path, port: int, paths: list[str], token: str) -> dict[str, floa
         return {"rate": rate, "p99_ms": float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit]}
     command = [sys.executable, "-m", "benchmarks.peers.load", str(port), str(SECONDS), str(CONNECTIONS), token]
     told = subprocess.run(
-        [*_pinned(1), *command], input="\n".join(paths), capture_output=True, text=True, check=True, cwd=ROOT
+        [*pinned(1), *command], input="\n".join(paths), capture_output=True, text=True, check=True, cwd=ROOT
     ).stdout
     return {k: float(v) for k, v in json.loads(told).items()}
 
 
-def _pinned(core: int) -> list[str]:
+def pinned(core: int) -> list[str]:
     return ["taskset", "-c", str(core)] if shutil.which("taskset") and (os.cpu_count() or 1) > core else []
 
 

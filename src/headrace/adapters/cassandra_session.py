@@ -314,7 +314,6 @@ class Connected:
             "control_connection_timeout": a.timeout,
             "max_schema_agreement_wait": 30,
             "auth_provider": PlainTextAuthProvider(a.user, a.password) if a.user else None,
-            "application_name": "headrace",
         }
         if a.bundle:
             given["cloud"] = {"secure_connect_bundle": a.bundle}
