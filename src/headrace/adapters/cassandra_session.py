@@ -54,7 +54,7 @@ AT_ONCE = 32
 """Reads that one question has under way."""
 LONGEST_WAIT = 5.0
 """Seconds between two tries at most."""
-A_MOMENT = 1.0
+A_MOMENT = 3.0
 """Seconds for which a read is tried again where somebody waits for the answer: another node may have it."""
 SLOW = 0.5
 """Seconds after which another node is asked, too: one that is paused keeps its connections, and says nothing."""
