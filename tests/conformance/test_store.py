@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import apsw
 import pytest
 
 from headrace.adapters.cassandra_session import Address
@@ -21,6 +23,17 @@ from tools import services
 class TestSQLite(StoreSuite):
     def open(self, place: Path) -> Store:
         return SQLiteStore(place / "store.db")
+
+    def test_a_new_file_is_opened_when_another_who_makes_it_is_done(self, tmp_path: Path) -> None:
+        """Between two who do so at once SQLite waits for neither, whatever its busy timeout."""
+        other = apsw.Connection(str(tmp_path / "store.db"))
+        other.execute("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(self.open(tmp_path).control, "pointer")
+            with pytest.raises(TimeoutError):
+                asked.result(0.2)
+            other.execute("COMMIT")
+            assert asked.result(30) is None
 
 
 class TestPostgres(StoreSuite):

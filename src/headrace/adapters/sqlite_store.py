@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from headrace.model.types import INTEGERS, Type
 
 Row = tuple[Any, ...]
 BATCH = 20_000
+PATIENCE = 30.0
+"""Seconds that a call waits for others who use the file."""
 SPEED = "_speed"
 """What the names of tables of speed rows end in."""
 
@@ -259,9 +262,9 @@ class SQLiteStore:
                 # Only one thread ever uses it, so that SQLite need not lock it at every value.
                 flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_NOMUTEX
                 connection = apsw.Connection(str(self.file), flags=flags, statementcachesize=512)
-                connection.set_busy_timeout(30_000)
+                connection.set_busy_timeout(int(PATIENCE * 1000))
                 connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)  # else a bound LIMIT has every read planned anew
-                connection.execute("PRAGMA journal_mode = WAL")
+                _write_ahead(connection)
                 connection.execute("PRAGMA synchronous = NORMAL")
                 # Rows of a stream lie all over the file: what is changed again and again need not be copied there each time.
                 connection.execute("PRAGMA wal_autocheckpoint = 16000")
@@ -286,6 +289,20 @@ class SQLiteStore:
             raise _outside(error) from None
         finally:
             _end(connection)  # nothing where it was committed, or where SQLite did so itself as the disk is full
+
+
+def _write_ahead(connection: apsw.Connection) -> None:
+    """Makes a new file one of WAL mode. Of two who do so at once SQLite refuses one without waiting, whatever its busy timeout."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except apsw.BusyError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _end(connection: apsw.Connection) -> None:
