@@ -181,6 +181,7 @@ def overwrite_a_row(live: Live) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.fault("F29")
 @pytest.mark.parametrize("harm", [delete_a_partition, overwrite_a_row])
 def test_reconcile_finds_a_foreign_timestamp_and_repairs_it(live: Live, harm: Callable[[Live], None]) -> None:
@@ -203,6 +204,7 @@ def test_reconcile_finds_a_foreign_timestamp_and_repairs_it(live: Live, harm: Ca
     assert live.app().reconcile(Quiet()).drifted == 0
 
 
+@pytest.mark.slow
 @pytest.mark.fault("F29")
 def test_a_foreign_timestamp_on_a_row_that_nobody_reads_is_found(live: Live) -> None:
     """It would stand in the way of a later generation."""
@@ -218,6 +220,7 @@ def test_a_foreign_timestamp_on_a_row_that_nobody_reads_is_found(live: Live) -> 
     assert (found.drifted, found.damaged, found.mended_by) == (0, {}, None)
 
 
+@pytest.mark.slow
 @pytest.mark.fault("F29")
 def test_the_canary_tells_of_what_befell_the_whole_table(live: Live) -> None:
     live.app().run(Quiet())

@@ -84,6 +84,7 @@ def killed_often(folder: Path, kills: int, *targets: str, most: int) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_folder_is_the_same_after_kills(whole: dict[str, bytes], tmp_path: Path) -> None:
     made = project(tmp_path / "tills")
     killed_often(made.folder, 5, "folder", most=24)
@@ -127,6 +128,7 @@ def test_a_target_that_is_not_set_is_told(target: str, setting: str, tmp_path: P
         project(tmp_path / "tills").app.deliver(Quiet(), [target], 1.0, 7)
 
 
+@pytest.mark.slow
 def test_a_server_has_the_same_files_after_kills(whole: dict[str, bytes], sftp: Sftp, tmp_path: Path) -> None:
     given = f'url = "sftp://{sftp.user}@127.0.0.1:{sftp.port}/upload"\nhost_key = "{sftp.host_key}"\nkey = "file:{sftp.key}"\n'
     made = project(tmp_path / "tills", f'[inbox]\n{given}done = ".done"\n')

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.flow import aggregate, publish
@@ -158,14 +158,6 @@ def follow(story: list[list[tuple[str, ...]]]) -> None:
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
-@settings(
-    max_examples=3, deadline=None, suppress_health_check=SLOW, phases=[Phase.explicit, Phase.generate], derandomize=True
-)
-@given(stories())
-def test_a_few_stories_end_as_if_told_at_once(story: list[list[tuple[str, ...]]]) -> None:
-    follow(story)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @settings(max_examples=20, deadline=None, suppress_health_check=SLOW, print_blob=True)
@@ -266,6 +258,7 @@ def test_another_event_time_changes_the_days_of_verdicts(tmp_path: Path) -> None
     assert {row[0] for row in project.answer("quality").rows} == {"2024-02-02"}
 
 
+@pytest.mark.slow
 def test_a_file_replaced_by_a_shorter_one_takes_keys_away(project: ProjectFolder, tmp_path: Path) -> None:
     before = project.ask("sales", shop="a", first="2024-01-01", last="2024-01-31")
     project.land("sales_1.csv", "sale_id,sold_at,shop,customer,amount\ns1,2024-01-03T00:00:00Z,b,x,5\n")
@@ -334,6 +327,7 @@ def grown(project: ProjectFolder) -> ProjectFolder:
     return project
 
 
+@pytest.mark.slow
 def test_compact_and_vacuum_change_no_answer(project: ProjectFolder, tmp_path: Path) -> None:
     grown(project)
     before = shop.everything(project.app)
@@ -351,6 +345,7 @@ def test_compact_and_vacuum_change_no_answer(project: ProjectFolder, tmp_path: P
     same(project, tmp_path / "anew")
 
 
+@pytest.mark.slow
 def test_rollback_after_vacuum_gives_the_earlier_answers_and_runs_forward(
     project: ProjectFolder, tmp_path: Path
 ) -> None:
@@ -370,6 +365,7 @@ def test_rollback_after_vacuum_gives_the_earlier_answers_and_runs_forward(
     same(project, tmp_path / "anew")
 
 
+@pytest.mark.slow
 def test_a_query_that_returns_does_not_bring_its_old_rows(project: ProjectFolder, tmp_path: Path) -> None:
     gone = project.folder / "queries/sales.sql"
     text = gone.read_text()
@@ -387,6 +383,7 @@ def test_a_query_that_returns_does_not_bring_its_old_rows(project: ProjectFolder
     same(project, tmp_path / "again")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vacuumed", [True, False])
 def test_the_table_of_a_query_that_is_gone_is_dropped_by_vacuum(
     vacuumed: bool, project: ProjectFolder, tmp_path: Path

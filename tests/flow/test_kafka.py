@@ -51,6 +51,7 @@ def test_what_is_streamed_from_topics_is_what_the_batch_counts(shops: Shops) -> 
     shops.judge("and streamed in the next epoch")
 
 
+@pytest.mark.slow
 def test_lag_is_what_the_topic_has_and_nobody_has_counted(shops: Shops) -> None:
     def lag(*, far: bool) -> int:
         app = shops.app
@@ -80,6 +81,7 @@ def test_what_comes_by_topic_and_by_file_is_counted_once(shops: Shops) -> None:
     shops.judge("run", but="quality")
 
 
+@pytest.mark.slow
 def test_messages_that_cannot_be_read_are_quarantined_and_the_rest_is_counted(shops: Shops) -> None:
     shops.app.run(Quiet())
     before = shops.app.status()["sources"][0]

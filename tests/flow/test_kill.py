@@ -121,6 +121,7 @@ def test_killed_at_a_few_moments(number: int, stages: list[Stage], tmp_path: Pat
     kill_at(stage, tmp_path, rnd.sample(writes, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_about_the_move_of_the_pointer(when: str, stages: list[Stage], tmp_path: Path) -> None:
     stage = stages[1]

@@ -174,6 +174,7 @@ def test_writers_that_wait_for_each_other_are_sorted_out(store: PostgresStore, p
     assert [r[3] for r in store.fetch(SALES, ("a",)) if r[2]] == ["5", "5"]
 
 
+@pytest.mark.slow
 def test_the_api_answers_503_until_the_server_is_back(postgres: Postgres, schema: str, tmp_path: Path) -> None:
     project = shop.make(tmp_path)
     project.write(

@@ -69,6 +69,7 @@ def _counts(found: Found) -> dict[tuple[str, bool], tuple[int, int, int, int]]:
     return {(d.table, d.speed): (d.differing, d.missing, d.surplus, d.repaired) for d in found.tables if d.drifted}
 
 
+@pytest.mark.slow
 def test_a_store_that_nobody_damaged_is_found_so_in_every_state(built: Shop) -> None:
     found = built.reconcile()
     assert (found.drifted, found.mended_by) == (0, None)
@@ -136,6 +137,7 @@ def test_what_the_lake_has_wrong_is_mended_there_too(built: Shop) -> None:
     assert built.reconcile().drifted == 0
 
 
+@pytest.mark.slow
 def test_damaged_speed_rows_are_mended_by_a_new_epoch(built: Shop) -> None:
     worker = built.stream("sales_8.csv", shop.sales_file(random.Random(7), 300, 90))
     wanted = shop.answers(built.app)
@@ -169,6 +171,7 @@ def _not_streamed(app: App) -> dict[str, Any]:
     return {q: a for q, a in found.items() if app.project.queries[q.split(" ")[0]].origin not in streamed}
 
 
+@pytest.mark.slow
 def test_a_row_that_the_stream_has_written_since_is_no_drift(built: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = built.stream("sales_8.csv", shop.sales_file(random.Random(7), 300, 20))
     app = built.app
@@ -241,6 +244,7 @@ def test_status_remembers_the_last_one(built: Shop) -> None:
     assert built.app.status()["reconcile"]["drifted"] == 0
 
 
+@pytest.mark.slow
 def test_the_command_line_exits_with_1_where_something_differed(built: Shop) -> None:
     built.damage(f'UPDATE "{built.table("total")}" SET _records = _records + 1')
     ended = built.project.command("reconcile", "daily", "--dry-run", "--json")

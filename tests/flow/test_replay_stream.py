@@ -106,6 +106,7 @@ def _kinds(found: dict[str, Any]) -> dict[str, int]:
     return {kind: records for kind, _, records in found["quality"]}
 
 
+@pytest.mark.slow
 def test_a_replayed_record_is_counted_at_once_and_once_its_origin_until_the_next_run(both: Both) -> None:
     assert both.judge()["daily"] == [("12.00", 2)]
     assert both.replay(o1=10, o3=20) == (2, [])
@@ -128,6 +129,7 @@ def test_a_replayed_record_is_counted_at_once_and_once_its_origin_until_the_next
     both.judge()
 
 
+@pytest.mark.slow
 def test_what_only_the_stream_has_judged_is_replayed_after_a_run(both: Both) -> None:
     both.land("sales_2.csv", _file(10, -5, 3, -6))
     both.stream()

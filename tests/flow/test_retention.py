@@ -268,6 +268,7 @@ def tell(folder: Path, seed: int, events: int = 16) -> None:
     world.judge()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(SEED, SEED + 6))
 def test_a_story_shows_the_windows_that_are_kept_and_no_others(tmp_path: Path, seed: int) -> None:
     tell(tmp_path, seed)
@@ -384,6 +385,7 @@ def test_what_is_not_kept_is_not_written_and_its_end_neither(world: World) -> No
     assert (again.generation, rows_published(again)) == (3, 0), "computed whole they have not ended either"
 
 
+@pytest.mark.slow
 def test_rows_are_removed_once_for_each_day_that_ends(world: World) -> None:
     removed = []
     true = type(world.app.store).clear_below
@@ -623,6 +625,7 @@ def test_reconcile_and_backfill_leave_what_is_not_kept(world: World) -> None:
     assert min(world.days_in_store()) >= "2024-01-02"
 
 
+@pytest.mark.slow
 def test_why_status_check_and_the_api_tell_how_long_windows_are_kept(world: World) -> None:
     from headrace.http.openapi import document
 

@@ -193,6 +193,7 @@ def test_a_run_beside_a_worker_cuts_between_ranges_and_changes_no_answer(shops: 
     assert {row[-1] >= before.cut[row[-2]] for row in speed} == {True}, "what the batch has counted twice over is swept"
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_anywhere_leaves_nothing_uncounted_or_doubled(shops: Shops) -> None:
     shops.sell(60)
     for after in range(1, 40, 3):
@@ -211,6 +212,7 @@ def test_a_worker_that_is_killed_anywhere_leaves_nothing_uncounted_or_doubled(sh
     assert shop.pointer(shops.app).workers == ()
 
 
+@pytest.mark.slow
 def test_what_becomes_void_meanwhile_does_so_with_the_next_epoch(shops: Shops) -> None:
     """Two workers count a range alike, whatever was replaced between them."""
     shops.sell(40)
@@ -232,6 +234,7 @@ def test_what_becomes_void_meanwhile_does_so_with_the_next_epoch(shops: Shops) -
     shops.judge("the next epoch")
 
 
+@pytest.mark.slow
 def test_a_worker_may_begin_after_the_references_were_vacuumed(shops: Shops) -> None:
     shops.land("shops_9.csv", shop.shops_file(shops.rnd))
     worker = shops.worker()
@@ -246,6 +249,7 @@ def test_a_worker_may_begin_after_the_references_were_vacuumed(shops: Shops) -> 
     assert found["total {}"] == shop.answers(shops.app)["total {}"]
 
 
+@pytest.mark.slow
 def test_a_reference_that_comes_while_an_epoch_is_streamed_waits_for_the_next(tmp_path: Path) -> None:
     shops = Shops(tmp_path, without=("shops_1.csv",))
     worker = shops.worker()
@@ -318,6 +322,7 @@ def test_a_zombie_changes_nothing(shops: Shops) -> None:
     shops.judge("it follows")
 
 
+@pytest.mark.slow
 def test_rollback_goes_back_across_epochs_and_the_stream_follows(shops: Shops) -> None:
     shops.sell(50)
     shops.catch_up(shops.worker())
@@ -331,6 +336,7 @@ def test_rollback_goes_back_across_epochs_and_the_stream_follows(shops: Shops) -
     shops.judge("and are added to")
 
 
+@pytest.mark.slow
 def test_a_yardstick_is_refitted_beside_the_workers_in_an_epoch_of_its_own(shops: Shops) -> None:
     worker = shops.worker()
     shops.sell(40)
@@ -344,6 +350,7 @@ def test_a_yardstick_is_refitted_beside_the_workers_in_an_epoch_of_its_own(shops
     shops.judge("and streamed on")
 
 
+@pytest.mark.slow
 def test_changed_code_opens_an_epoch_beside_the_workers_who_then_stop(shops: Shops) -> None:
     worker = shops.worker()
     shops.sell(40)
@@ -362,6 +369,7 @@ def test_changed_code_opens_an_epoch_beside_the_workers_who_then_stop(shops: Sho
     shops.judge("a worker with the new code goes on")
 
 
+@pytest.mark.slow
 def test_what_the_stream_has_counted_a_run_counts_ahead_before_its_epoch_opens(shops: Shops) -> None:
     """Records that landed after the run had begun: the batch of the new epoch lacks them, its speed rows do not."""
     worker = shops.worker()
@@ -390,6 +398,7 @@ def test_what_the_stream_has_counted_a_run_counts_ahead_before_its_epoch_opens(s
     shops.judge("the worker goes on there")
 
 
+@pytest.mark.slow
 def test_a_table_that_is_new_gets_an_epoch_of_its_own(shops: Shops) -> None:
     """The ranges that were counted without it have no rows of it."""
     query = "SELECT day, revenue FROM daily WHERE shop = $shop AND customers > 1 ORDER BY day DESC, shop"
@@ -406,6 +415,7 @@ def test_a_table_that_is_new_gets_an_epoch_of_its_own(shops: Shops) -> None:
     shops.judge("streamed again")
 
 
+@pytest.mark.slow
 def test_a_run_does_not_wait_for_ever_for_a_worker_that_is_dead(shops: Shops) -> None:
     worker = shops.worker()
     worker.follow()
@@ -502,6 +512,7 @@ def running(shops: Shops) -> Iterator[tuple[Shops, Callable[[], subprocess.Popen
         process.communicate()
 
 
+@pytest.mark.slow
 def test_the_command_line_streams_until_it_is_told_to_stop(
     running: tuple[Shops, Callable[[], subprocess.Popen[str]]],
 ) -> None:
@@ -546,6 +557,7 @@ def test_an_old_look_at_the_pointer_does_not_hide_what_was_streamed_since(shops:
     assert reader.answer("total", {}).rows == shops.app.reader.answer("total", {}).rows != before
 
 
+@pytest.mark.slow
 def test_a_run_that_a_stream_has_overtaken_does_not_take_answers_back(shops: Shops) -> None:
     """A worker came, counted, and stopped, after the run had refined what was there."""
     shops.sell(60)

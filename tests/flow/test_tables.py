@@ -365,6 +365,7 @@ def test_windows_beyond_the_calendar_have_a_bucket() -> None:
         assert bucket.of(("10000-01-01",)) == bucket.of(("9999-12-31",))
 
 
+@pytest.mark.slow
 def test_plan_says_so_on_the_command_line(tills: ProjectFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     tills.run()
     monkeypatch.setenv("HEADRACE_CASSANDRA__PARTITION_ROWS", "300")
@@ -387,6 +388,7 @@ def test_plan_says_so_on_the_command_line(tills: ProjectFolder, monkeypatch: pyt
     assert 'GRANT MODIFY ON KEYSPACE "headrace" TO "headrace_run"' in tills.command("plan", "--role").stdout
 
 
+@pytest.mark.slow
 def test_tables_are_listed_described_and_shown_as_they_are_stored(tills: ProjectFolder) -> None:
     tills.run()
     tills.land("sales_2.csv", sales(range(DAYS - 1, DAYS)))  # which changes no number twice over: the same ids

@@ -303,6 +303,7 @@ def test_an_axis_tells_its_steps_apart(visit: Callable[..., Page]) -> None:
     assert shown == ["0", "0.05", "0.1", "0.15", "0.0004", "250", "12.5K", "1.25M"]
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_the_colours_follow_the_system_and_the_button(visit: Callable[..., Page]) -> None:
     page = visit(f"/pages/sales?{FEBRUARY}", scheme="dark")
@@ -328,6 +329,7 @@ def test_the_colours_follow_the_system_and_the_button(visit: Callable[..., Page]
     page.wait_for_selector("html[data-theme=light]")
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_a_filter_changes_the_tiles_and_the_url_without_a_reload(visit: Callable[..., Page]) -> None:
     page = visit(f"/pages/sales?{FEBRUARY}")
@@ -398,6 +400,7 @@ def test_text_has_enough_contrast(visit: Callable[..., Page], scheme: str) -> No
     assert poor == []
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_the_api_reference_is_drawn_from_the_document(visit: Callable[..., Page]) -> None:
     page = visit("/docs")

@@ -144,6 +144,7 @@ def serving(shop: ProjectFolder, *arguments: str, users: Path) -> subprocess.Pop
     )
 
 
+@pytest.mark.slow
 def test_the_verbs_make_users_and_keys_and_serve_until_told_to_stop(shop: ProjectFolder, tmp_path: Path) -> None:
     import httpx
 

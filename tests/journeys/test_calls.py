@@ -372,6 +372,7 @@ def test_sample_calls_are_those_of_the_case(tmp_path: Path) -> None:
     assert attempted["successful"] == round(truth["success"] * attempted["total"]) == sum(r["completed"] == "true" for r in rows.values())  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scale", "seed"), [(1, 1), (60, 3)])
 def test_the_truth_about_sample_calls_is_what_is_found(scale: float, seed: int, tmp_path: Path) -> None:
     app = generated(tmp_path / "telecom", scale, seed)
@@ -413,6 +414,7 @@ def test_every_file_twice_changes_nothing(tmp_path: Path, batch: App) -> None:
     assert outcomes(app) == outcomes(batch)
 
 
+@pytest.mark.slow
 def test_the_live_calls_go_on_where_the_sample_ends(tmp_path: Path) -> None:
     app = made(tmp_path / "telecom")
     for number in (0, 1):
@@ -433,6 +435,7 @@ def headrace(app: App, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 
+@pytest.mark.slow
 def test_the_originals_command_lines_are_understood(batch: App, counted: oracle.Calls) -> None:
     """Its program takes RFC 3339, its script a date and a time; both a phone, or none."""
     start, end = "2024-03-01T00:00:00Z", "2024-10-27T12:00:00Z"

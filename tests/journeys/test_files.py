@@ -335,6 +335,7 @@ def test_ids_are_compared_as_values(tmp_path: Path) -> None:
     assert [row[0] for row in silver(folder, "_verdict")] == expected
 
 
+@pytest.mark.slow
 def test_a_duplicate_is_measured_from_the_last_passing_record_counted_or_not(tmp_path: Path) -> None:
     declared = 'csv("*.csv"), id="id", event_time="day", horizon=2, columns="id BIGINT, day DATE, amount BIGINT"'
     folder = events(tmp_path, declared, 'events.rule("amount > 0", "nothing")')

@@ -145,6 +145,7 @@ def headrace(folder: Path, *args: str, **environment: str) -> subprocess.Complet
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
 
 
+@pytest.mark.slow
 def test_doctor_says_whether_the_inbox_can_be_reached(sftp: services.Sftp, tmp_path: Path) -> None:
     landing(sftp.upload)
     far = project(tmp_path / "far", remote(sftp)).folder
@@ -162,6 +163,7 @@ def test_doctor_says_whether_the_inbox_can_be_reached(sftp: services.Sftp, tmp_p
     assert "PRIVATE KEY" not in shown.stdout + shown.stderr
 
 
+@pytest.mark.slow
 def test_without_the_library_it_says_how_to_install_it(tmp_path: Path) -> None:
     far = project(tmp_path / "far", '[inbox]\nurl = "sftp://me@127.0.0.1:1/in"\nhost_key = "x"\n').folder
     (tmp_path / "without").mkdir()

@@ -103,6 +103,7 @@ def test_the_vendor_s_load_in_its_own_size(tmp_path: Path) -> None:
     names_the_burst(report(file, "--key", "ssn"), hot, 2_536_856, HOT)
 
 
+@pytest.mark.slow
 def test_rows_of_shards_are_those_that_every_key_s_token_gives(tmp_path: Path) -> None:
     chance = random.Random(3)
     rows = [(f"user-{chance.randrange(3000)}", chance.randrange(100)) for _ in range(20_000)]
@@ -226,6 +227,7 @@ def test_a_burst_by_time_and_what_a_bucket_by_day_does_to_it(tmp_path: Path) -> 
     assert days["reads_mean"] == pytest.approx(sum(per_key.values()) / len(per_key))
 
 
+@pytest.mark.slow
 def test_tablets_and_a_cluster_without_shards(tmp_path: Path) -> None:
     file = csv(tmp_path / "a.csv", "k,n", [(f"k{n}", n) for n in range(4000)])
     found = report(file, "--key", "k", "--tablets", "16", "--shards", "2")
@@ -241,6 +243,7 @@ def test_tablets_and_a_cluster_without_shards(tmp_path: Path) -> None:
     assert sum(s["rows"] for s in alone["shards"]) == 4000
 
 
+@pytest.mark.slow
 def test_parquet_is_read_by_its_types_and_several_files_are_one(tmp_path: Path) -> None:
     import pyarrow as pa
     from pyarrow import parquet
@@ -354,6 +357,7 @@ def of_project(shop: ProjectFolder, *words: str) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_query_s_serving_table_has_its_key_by_itself(shop: ProjectFolder) -> None:
     found = of_project(shop, "sales_of")
     table = shop.app.project.queries["sales_of"].tables[0]
@@ -375,6 +379,7 @@ def test_a_query_s_serving_table_has_its_key_by_itself(shop: ProjectFolder) -> N
     assert of_project(shop, table.name)["rows"] == found["rows"]
 
 
+@pytest.mark.slow
 def test_a_mart_and_a_dataset_need_a_key(shop: ProjectFolder) -> None:
     assert of_project(shop, "daily", "--key", "day")["keys"] == 28
     sales = of_project(shop, "sales", "--key", "shop")

@@ -311,6 +311,7 @@ def test_a_record_is_one_by_two_routes(tmp_path: Path) -> None:
     assert (found["landed"], found["clean"], found["duplicate"]) == (4, 2, 2)
 
 
+@pytest.mark.slow
 def test_two_equal_records_of_one_file_are_two(tmp_path: Path) -> None:
     app = made(tmp_path / "telecom")
     (inbox(app) / "cdr_data.csv").write_text(CDR + CDR.splitlines(keepends=True)[2])
@@ -335,6 +336,7 @@ def everything(app: App) -> dict[str, list[Row]]:
     return {name: sorted(found, key=str) for name, found in rows.items()}
 
 
+@pytest.mark.slow
 def test_every_file_twice_changes_nothing(tmp_path: Path, ran: App) -> None:
     app = made(tmp_path / "telecom")
     shutil.copytree(inbox(ran), inbox(app), dirs_exist_ok=True)
@@ -350,6 +352,7 @@ def test_every_file_twice_changes_nothing(tmp_path: Path, ran: App) -> None:
     assert everything(app) == before
 
 
+@pytest.mark.slow
 def test_shuffled_and_late_records_count_alike(tmp_path: Path, ran: App) -> None:
     """Ten files in four runs: quarters of an hour that are half filled, and records from before what was counted."""
     app = made(tmp_path / "telecom")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+
+import msgspec
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +26,16 @@ class Epoch:
         return self.origins.get(lane, 0)
 
     def text(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return _encode(self).decode()
 
 
 def read(text: str) -> Epoch:
     """The inverse of ``Epoch.text``."""
-    return Epoch(**json.loads(text))
+    return _decode(text)
+
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+_decode = msgspec.json.Decoder(Epoch).decode
 
 
 def control_name(number: int) -> str:

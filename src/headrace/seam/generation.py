@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+
+import msgspec
 
 from headrace.model.retention import Floor
 from headrace.model.serving import ServingTable, bucket_of, tail
@@ -61,7 +62,7 @@ class Generation:
     """By mart for which a retention is declared, where the windows begin that this generation keeps."""
 
     def text(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return _encode(self).decode()
 
 
 def instant(text: str) -> str:
@@ -92,11 +93,11 @@ EMPTY = Generation(0)
 
 def read(text: str) -> Generation:
     """The inverse of ``Generation.text``."""
-    fields = json.loads(text)
-    fields["marts"] = {name: MartState(**state) for name, state in fields["marts"].items()}
-    fields["tables"] = {name: TableState(**state) for name, state in fields["tables"].items()}
-    fields["floors"] = {name: Floor(**floor) for name, floor in fields.get("floors", {}).items()}
-    return Generation(**fields)
+    return _decode(text)
+
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+_decode = msgspec.json.Decoder(Generation).decode
 
 
 def control_name(number: int) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+
+import msgspec
 
 from headrace.errors import ConflictError
 
@@ -30,15 +31,16 @@ class Pointer:
     streamed: tuple[int, ...] = ()
 
     def text(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return _encode(self).decode()
 
 
 def read(text: str) -> Pointer:
     """The inverse of ``Pointer.text``."""
-    fields = json.loads(text)
-    lists = {name: tuple(fields[name]) for name in ("abandoned", "workers", "streamed")}
-    return Pointer(**{**fields, **lists})
+    return _decode(text)
 
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+_decode = msgspec.json.Decoder(Pointer).decode
 
 FIRST = Pointer(0)
 """Generation 0 counts nothing."""

@@ -333,6 +333,7 @@ def test_a_server_that_hangs_is_given_up_in_time(sftp: services.Sftp, when: str)
     assert raised.value.retry
 
 
+@pytest.mark.slow
 def test_one_connection_serves_a_thousand_small_files_in_order(sftp: services.Sftp) -> None:
     sent = {f"f_{i:04}.csv": b"%d" % i for i in range(1000)}
     for name in sorted(sent, reverse=True):

@@ -141,6 +141,7 @@ def test_an_unknown_verb_is_a_usage_error_with_the_nearest_name(tmp_path: Path) 
     assert "query" in done.stderr
 
 
+@pytest.mark.slow
 def test_answers_come_as_table_json_ndjson_and_csv(shop: Path) -> None:
     asked = ["query", "sales", "--shop", "cpt1", "from=2024-01-01", "--to=2024-01-02"]
     document = json.loads(headrace(*asked, "--json", cwd=shop).stdout)
@@ -191,6 +192,7 @@ def test_settings_say_where_they_come_from(shop: Path) -> None:
     assert (wrong.returncode, "did you mean 'serve.port'?" in wrong.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_standard_error_is_empty_where_only_data_is_asked_for(shop: Path) -> None:
     for arguments in (
         ["query", "sales", "shop=cpt1", "from=2024-01-01", "to=2024-01-02", "--json"],
@@ -203,6 +205,7 @@ def test_standard_error_is_empty_where_only_data_is_asked_for(shop: Path) -> Non
         json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_rollback_gives_the_earlier_answers(shop: Path, tmp_path: Path) -> None:
     assert "blank is a new project" in headrace("gen", "blank", cwd=tmp_path).stderr
     folder = tmp_path / "blank"

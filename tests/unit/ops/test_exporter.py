@@ -238,6 +238,7 @@ def test_the_server_tells_the_state_and_its_requests(till: ProjectFolder) -> Non
     assert names_of(after) == declared("serve") - NOT_HERE
 
 
+@pytest.mark.slow
 def test_status_tells_whether_a_goal_is_met(till: ProjectFolder) -> None:
     assert "stale       daily: nothing is counted yet (goal: 2 hours)" in till.command("status").stdout
     till.run()

@@ -51,6 +51,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return app, folder
 
 
+@pytest.mark.slow
 @pytest.mark.prometheus
 def test_promtool_passes_the_configuration_and_the_rules_tests(exported: tuple[App, Path]) -> None:
     _, folder = exported
@@ -59,6 +60,7 @@ def test_promtool_passes_the_configuration_and_the_rules_tests(exported: tuple[A
     check("test", "rules", str(folder / "prometheus/rules_test.yml"))
 
 
+@pytest.mark.slow
 @pytest.mark.prometheus
 @pytest.mark.parametrize("interval", [1, 60])
 def test_the_rules_hold_at_other_intervals(interval: int, tmp_path: Path) -> None:
@@ -118,6 +120,7 @@ def test_goals_that_cannot_be_told_are_refused(declared: str, said: str, tmp_pat
     assert said in done.stderr
 
 
+@pytest.mark.slow
 def test_the_command_takes_targets_from_settings_and_from_the_command_line(tmp_path: Path) -> None:
     project = ProjectFolder(tmp_path, DECLARED, MARTS | {"headrace.toml": "[metrics]\nport = 9471\n"})
 
