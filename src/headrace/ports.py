@@ -157,6 +157,8 @@ class Arrival:
 Record = tuple[int, str, bytes, str | None, int]
 """A record of a file on its way into the log: its row there (from 1), the key that decides its lane, what is sent, why it
 cannot be read (None where it can), and the how many-th of its id in the file it is."""
+Filed = tuple[str, str, Iterable[Record]]
+"""A file on its way into the log: its name, the digest of its bytes, and its records."""
 
 
 class Feed(Protocol):
@@ -224,9 +226,10 @@ class Log(Protocol):
         """Whether the record that a ``mark`` is of is the one that it was. One that was forgotten since is."""
         ...
 
-    def append(self, source: Source, file: str, digest: str, records: Iterable[Record]) -> int:
-        """Appends the records of a file, in order, and gives their number; returns when all are there for good. Those
-        that an earlier call appended before it was interrupted are not appended again."""
+    def append(self, source: Source, files: Iterable[Filed]) -> Iterator[int]:
+        """Appends the records of files, in order; says now and then, and in the end, how many of the files are there whole
+        and for good. Who is told so must remember it before going on: of what an earlier call appended before it was
+        interrupted, only files that were not told yet are known, and not appended again."""
         ...
 
     def feed(self, group: str, sources: Sequence[Source], start: Callable[[str, int], int]) -> Feed:

@@ -14,6 +14,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from headrace.adapters import kafka_log
 from headrace.errors import ConflictError, OutsideError
 from headrace.flow.gauges import state
 from tests.flow import shop
@@ -299,6 +300,28 @@ def test_landing_that_is_killed_half_way_produces_the_rest_only(shops: Shops) ->
     wanted = {s["source"]: s for s in shops.batch.app.status()["sources"]}["sales"]
     assert counts["landed"] == wanted["landed"], (shops.seed, "every row is in the topic once")
     shops.judge("run")
+
+
+def test_landing_of_many_files_that_is_interrupted_appends_none_of_them_again(
+    shops: Shops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even those that the ends of the lanes say nothing of any more, which the horizon might not know either."""
+    monkeypatch.setattr(kafka_log, "CHUNK", 40)
+
+    class Interrupted(Quiet):
+        def advance(self, count: int) -> None:
+            self.left = getattr(self, "left", shops.rnd.randint(25, 35)) - 1
+            if not self.left:
+                raise KeyboardInterrupt
+
+    for _ in range(40):
+        shops.sell(20)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            shops.app.land(Interrupted())
+    shops.app.land(Quiet())
+    files = (shops.logged.folder / "landing").glob("sales_*.csv")
+    assert _produced(shops) == sum(file.read_text().count("\n") - 1 for file in files), shops.seed
 
 
 def _produced(shops: Shops) -> int:

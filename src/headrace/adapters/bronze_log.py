@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from headrace.model.source import Source
-from headrace.ports import Arrival, Engine, Lake, Record
+from headrace.ports import Arrival, Engine, Filed, Lake
 from headrace.sql.judge import bronze_columns
 
 
@@ -33,7 +33,7 @@ class BronzeLog:
     def keeps(self, source: Source, lane: str, mark: str) -> bool:
         return True
 
-    def append(self, source: Source, file: str, digest: str, records: Iterable[Record]) -> int:
+    def append(self, source: Source, files: Iterable[Filed]) -> Iterator[int]:
         raise NotImplementedError("files land in bronze directly")
 
     def feed(self, group: str, sources: Sequence[Source], start: Callable[[str, int], int]) -> BronzeFeed:

@@ -25,7 +25,7 @@ import pyarrow as pa
 from headrace.errors import MissingExtraError, OutsideError
 from headrace.formats.lines import misread
 from headrace.model.source import OCCURRENCE, Source
-from headrace.ports import Arrival, Engine, Record
+from headrace.ports import Arrival, Engine, Filed
 from headrace.sql.landing import landing_sql
 
 try:
@@ -50,6 +50,7 @@ except ImportError:
     raise MissingExtraError("kafka", "a log in Kafka (kafka.brokers)", "confluent-kafka") from None
 
 Of = TypeVar("Of")
+Header = tuple[str, str | bytes | None]
 Place = tuple[str, int]
 """A topic and a number of its partitions."""
 NUMBER = re.compile("[0-9]{1,15}")
@@ -60,7 +61,7 @@ MARKED = 1000
 READ = 200_000
 """Messages that one ``read`` gives at most."""
 CHUNK = 20_000
-"""Records of a file that are produced before all of them are known to be written: what an interruption leaves in doubt."""
+"""Records that are produced before all of them are known to be written: what an interruption leaves in doubt."""
 TIMEOUT = 30.0
 """Seconds after which a broker that does not answer is given up."""
 LONGEST = 64 << 20
@@ -103,6 +104,8 @@ class KafkaLog:
         self._tails: dict[str, dict[tuple[str, str], dict[int, int]]] = {}
         self._looked: dict[tuple[str, int], int] = {}
         """By partition, up to where its tail was looked at."""
+        self._own: dict[str, int] = {}
+        """By topic, how many records whole files of this process's own have had since that look."""
         self._trouble: KafkaError | None = None
         """What a client was told of since a request was answered."""
         self._is_met = False
@@ -246,53 +249,53 @@ class KafkaLog:
 
     # Producing
 
-    def append(self, source: Source, file: str, digest: str, records: Iterable[Record]) -> int:
+    def append(self, source: Source, files: Iterable[Filed]) -> Iterator[int]:
         self.ensure(source)
-        known = self._tail(source).pop((file, digest), {})
-        last = max(known.values(), default=0)
-        sure = (last - 1) // CHUNK * CHUNK if last else 0
-        partitions = len(self.heard_of(source)) if known else 0
+        tails = self._tail(source)
+        partitions = len(self.heard_of(source)) if tails else 0
         failed: list[KafkaError] = []
 
-        mine: dict[int, list[int]] = {}
+        def delivered(error: KafkaError, _: Message) -> None:
+            failed.append(error)  # of those that are written nothing is told
 
-        def delivered(error: KafkaError | None, message: Message) -> None:
-            if error is not None:
-                failed.append(error)
-            else:
-                mine.setdefault(message.partition() or 0, []).append(message.offset() or 0)
-
-        count = 0
-        headers: list[tuple[str, str | bytes | None]] = [("file", file.encode()), ("sha256", digest.encode())]
-        for row, key, message, problem, number in records:
-            count += 1
-            if row <= sure:
-                continue
-            # A record that cannot be read has no key of its own; it must go the same way when it is sent again.
-            own = key.encode() or f"{file}:{row}".encode()
-            size = len(own) + len(message)
-            if size > ORDINARY and size + ROOM > self._longest(source.topic):
-                own, message, problem = f"{file}:{row}".encode(), bytes(message[:KEPT]), "longer than its topic takes"
-            if known and row <= known.get(murmur2(own) % partitions, 0):
-                continue
-            more = [*headers, ("row", str(row).encode())]
-            if number > 1:
-                more.append(("occurrence", str(number).encode()))
-            if problem is not None:
-                more.append(("error", problem.encode()))
-            self._produce(source.topic, own, bytes(message), more, delivered)
-            if row % CHUNK == 0:
-                self._flush(source, failed)
+        whole = doubt = own = 0
+        for file, digest, records in files:
+            known = tails.get((file, digest), {})
+            last = max(known.values(), default=0)
+            headers: list[Header] = [("file", file.encode()), ("sha256", digest.encode())]
+            for row, key, message, problem, number in records:
+                if doubt == CHUNK:
+                    self._flush(source, failed)
+                    yield whole
+                    doubt = 0
+                doubt += 1
+                if row <= last - CHUNK:
+                    continue
+                # A record that cannot be read has no key of its own; it must go the same way when it is sent again.
+                at = key.encode() or f"{file}:{row}".encode()
+                size = len(at) + len(message)
+                if size > ORDINARY and size + ROOM > self._longest(source.topic):
+                    at, message, problem = (
+                        f"{file}:{row}".encode(),
+                        bytes(message[:KEPT]),
+                        "longer than its topic takes",
+                    )
+                if row <= last and row <= known.get(murmur2(at) % partitions, 0):
+                    continue
+                more = [*headers, ("row", str(row).encode())]
+                if number > 1:
+                    more.append(("occurrence", str(number).encode()))
+                if problem is not None:
+                    more.append(("error", problem.encode()))
+                self._produce(source.topic, at, bytes(message), more, delivered)
+                own += 1
+            tails.pop((file, digest), None)
+            whole += 1
         self._flush(source, failed)
-        for partition, offsets in mine.items():
-            place, first, end = (source.topic, partition), min(offsets), max(offsets) + 1
-            if self._looked.get(place) == first and end - first == len(offsets):
-                self._looked[place] = end  # all of it is this process's own, and whole
-        return count
+        self._own[source.topic] = own
+        yield whole
 
-    def _produce(
-        self, topic: str, key: bytes, value: bytes, headers: list[tuple[str, str | bytes | None]], delivered: Any
-    ) -> None:
+    def _produce(self, topic: str, key: bytes, value: bytes, headers: list[Header], delivered: Any) -> None:
         while True:
             try:
                 self.producer.produce(topic, value, key, headers=headers, on_delivery=delivered)
@@ -309,16 +312,19 @@ class KafkaLog:
 
     def _tail(self, source: Source) -> dict[tuple[str, str], dict[int, int]]:
         """Of the files that the ends of the lanes speak of: by partition, the last row that is there. Another process
-        may have been interrupted meanwhile: what was appended since the last look is looked at."""
+        may have been interrupted meanwhile: what was appended since the last look is looked at, unless all of that is
+        this process's own."""
         found = self._tails.setdefault(source.name, {})
         partitions = list(self.heard_of(source).values())
         extents = self.extents(partitions)
+        new = sum(high - self._looked.get(place, 0) for place, (_, high) in extents.items())
         for partition in partitions:
             place = (partition.topic, partition.partition)
             low, high = extents[place]
-            partition.offset = max(low, high - CHUNK - 1, self._looked.get(place, 0))
+            # A file may have become whole at most a chunk before it was told that it is, and a chunk may follow it.
+            partition.offset = max(low, high - 2 * CHUNK - 1, self._looked.get(place, 0))
             messages: list[Message] = []
-            if partition.offset < high:
+            if partition.offset < high and new != self._own.get(source.topic, 0):
                 with _translated(f"reading {source.topic}"):
                     self.reader.assign([partition])
                     self._fill(messages, partition.offset, high)
@@ -330,6 +336,7 @@ class KafkaLog:
                     file, digest, row, _ = origin
                     rows = found.setdefault((file, digest), {})
                     rows[partition.partition] = max(rows.get(partition.partition, 0), row)
+        self._own.pop(source.topic, None)
         return found
 
     # Clients
@@ -370,6 +377,7 @@ class KafkaLog:
                     "partitioner": "murmur2_random",
                     "message.max.bytes": LONGEST,  # of a message; batches keep to their own limit
                     "queue.buffering.max.messages": 200_000,
+                    "delivery.report.only.error": True,
                 }
             )
         return self._producer

@@ -13,13 +13,14 @@ import pyarrow as pa
 
 from headrace import formats
 from headrace.errors import HeadraceError, OutOfReachError, OutsideError
+from headrace.flow import manifest
 from headrace.flow.isolation import isolated
 from headrace.flow.lanes import lanes_of, mark_in, marked, note, note_gaps
 from headrace.flow.manifest import Landed, current
 from headrace.formats.rejected import Rejected
 from headrace.model.run import Step
 from headrace.model.source import Source
-from headrace.ports import Engine, Inbox, InboxFile, Lake, Log, Observer, Record
+from headrace.ports import Engine, Filed, Inbox, InboxFile, Lake, Log, Observer, Record
 from headrace.sql.judge import bronze_columns, literal
 from headrace.sql.landing import landing_sql, message_sql
 
@@ -48,7 +49,8 @@ def land(
     if arrivals.files:
         observer.begin("land", source.name, sum(f.size for f in arrivals.files))
         if through:
-            _produce(arrivals, log, engine)
+            for whole in _produce(arrivals, log, engine):
+                manifest.append(lake, engine, arrivals.landed[:whole])
         else:
             unreadable = _write(arrivals, lake, engine)
     rows = sum(e.rows for e in arrivals.landed)
@@ -178,14 +180,24 @@ def _write(arrivals: _Arrivals, lake: Lake, engine: Engine) -> int:
 
 def produce(source: Source, inbox: Inbox, log: Log, engine: Engine, observer: Observer) -> None:
     """Appends the records of an inbox's files to the source's topic, whether or not such files were landed before."""
-    _produce(_Arrivals(source, inbox, observer, [], "new version"), log, engine)
+    for _ in _produce(_Arrivals(source, inbox, observer, [], "new version"), log, engine):
+        pass  # whoever delivers remembers whole files by itself
 
 
-def _produce(arrivals: _Arrivals, log: Log, engine: Engine) -> None:
-    """Appends the records of new files to the source's topic, file after file."""
+def _produce(arrivals: _Arrivals, log: Log, engine: Engine) -> Iterator[int]:
+    """Appends the records of new files to the source's topic, file after file; says now and then how many of those that
+    have ``landed`` are there for good."""
     source = arrivals.source
-    for file, digest, batches in arrivals.pieces(arrival_schema(source)):
-        log.append(source, file, digest, _records(source, batches, engine))
+    ends = [0]
+
+    def files() -> Iterator[Filed]:
+        for file, digest, batches in arrivals.pieces(arrival_schema(source)):
+            yield file, digest, _records(source, batches, engine)
+            ends.append(len(arrivals.landed))
+
+    for whole in log.append(source, files()):
+        yield ends[whole]
+    yield len(arrivals.landed)  # those without records, too
 
 
 def _records(source: Source, batches: Iterator[pa.RecordBatch], engine: Engine) -> Iterator[Record]:
@@ -232,14 +244,15 @@ class _Arrivals:
     def pieces(self, schema: pa.Schema) -> Iterator[tuple[str, str, Iterator[pa.RecordBatch]]]:
         """Each new file that has records, with its digest and its batches, which must be taken before the next file."""
         for file in self.files:
-            self.next = 0
+            self.next, before = 0, len(self.landed)
             batches = self._file(schema, file)
             first = next(batches, None)
             if first is not None:
                 yield file.name, first.column("_sha256")[0].as_py(), itertools.chain([first], batches)
+            for n, entry in enumerate(self.landed[before:], before):
+                place = IN_TOPIC + len(self.known.get(entry.file, []))
+                self.landed[n] = replace(entry, first=place, next=place)
             self.observer.advance(file.size)
-        in_topic = (replace(e, first=IN_TOPIC + len(self.known.get(e.file, [])), next=IN_TOPIC) for e in self.landed)
-        self.landed = [replace(e, next=e.first) for e in in_topic]
 
     def _file(self, schema: pa.Schema, file: InboxFile) -> Iterator[pa.RecordBatch]:
         try:

@@ -61,11 +61,13 @@ def load(lake: Lake, engine: Engine) -> list[Landed]:
 
 
 def append(lake: Lake, engine: Engine, landed: Sequence[Landed]) -> None:
-    """Adds versions, after their rows were committed to bronze. A version that is known was seen again: its entry is
-    replaced, so that a file that is touched daily does not make the manifest grow."""
+    """Adds versions, after their rows were committed to bronze or appended to the log. A version that is known was seen
+    again: its entry is replaced, so that a file that is touched daily does not make the manifest grow."""
     base = lake.snapshot(TABLE)
     known = {entry.version: entry for entry in load(lake, engine)}
-    new = {entry.version: entry for entry in landed}
+    new = {entry.version: entry for entry in landed if known.get(entry.version) != entry}
+    if not new:
+        return
     whole = base is not None and (not known.keys().isdisjoint(new) or len(base.files) >= PIECES)
     written = (known | new if whole else new).values()
     columns = {name: pa.array([getattr(entry, name) for entry in written], _ARROW[type]) for name, type in COLUMNS}
