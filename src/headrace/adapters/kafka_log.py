@@ -251,12 +251,13 @@ class KafkaLog:
 
     def append(self, source: Source, files: Iterable[Filed]) -> Iterator[int]:
         self.ensure(source)
-        tails = self._tail(source)
+        tails, topic, produce = self._tail(source), source.topic, self.producer.produce
         partitions = len(self.heard_of(source)) if tails else 0
         failed: list[KafkaError] = []
 
-        def delivered(error: KafkaError, _: Message) -> None:
-            failed.append(error)  # of those that are written nothing is told
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            if error is not None:  # nothing is told of those that are written
+                failed.append(error)
 
         whole = doubt = own = 0
         for file, digest, records in files:
@@ -274,7 +275,7 @@ class KafkaLog:
                 # A record that cannot be read has no key of its own; it must go the same way when it is sent again.
                 at = key.encode() or f"{file}:{row}".encode()
                 size = len(at) + len(message)
-                if size > ORDINARY and size + ROOM > self._longest(source.topic):
+                if size > ORDINARY and size + ROOM > self._longest(topic):
                     at, message, problem = (
                         f"{file}:{row}".encode(),
                         bytes(message[:KEPT]),
@@ -287,22 +288,19 @@ class KafkaLog:
                     more.append(("occurrence", str(number).encode()))
                 if problem is not None:
                     more.append(("error", problem.encode()))
-                self._produce(source.topic, at, bytes(message), more, delivered)
+                while True:
+                    try:
+                        produce(topic, message, at, headers=more, on_delivery=delivered)
+                    except BufferError:
+                        self.producer.poll(0.1)
+                    else:
+                        break
                 own += 1
             tails.pop((file, digest), None)
             whole += 1
         self._flush(source, failed)
-        self._own[source.topic] = own
+        self._own[topic] = own
         yield whole
-
-    def _produce(self, topic: str, key: bytes, value: bytes, headers: list[Header], delivered: Any) -> None:
-        while True:
-            try:
-                self.producer.produce(topic, value, key, headers=headers, on_delivery=delivered)
-            except BufferError:
-                self.producer.poll(0.1)
-            else:
-                return
 
     def _flush(self, source: Source, failed: list[KafkaError]) -> None:
         with _translated(f"producing into {source.topic}"):

@@ -206,7 +206,7 @@ def _records(source: Source, batches: Iterator[pa.RecordBatch], engine: Engine) 
     tables = [list(batches)] if source.twins else ([batch] for batch in batches)
     for table in tables:
         engine.offer("_arrivals", pa.Table.from_batches(table))
-        yield from ((row, key, message, problem, number) for row, key, message, problem, number in engine.rows(sql))
+        yield from engine.rows(sql)
 
 
 class _Arrivals:
