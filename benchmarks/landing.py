@@ -48,19 +48,17 @@ def split(work: Path, whole: Path, share: float) -> tuple[Path, Path]:
         files = sorted((whole / "usage_events_stream").glob("*.jsonl"))
         counts = [file.read_bytes().count(b"\n") for file in files]
         hold = round(sum(counts) * share)
-        kept: list[tuple[str, bytes]] = []
         last: list[bytes] = []
         for file, count in zip(reversed(files), reversed(counts), strict=True):
-            lines = file.read_bytes().splitlines(keepends=True) if hold else []
-            if hold:
-                last = lines[max(count - hold, 0) :] + last
-                kept.append((file.name, b"".join(lines[: max(count - hold, 0)])))
-                hold = max(hold - count, 0)
-            else:
-                kept.append((file.name, file.read_bytes()))
-        for name, data in kept:
-            if data:
-                (first / "usage_events_stream" / name).write_bytes(data)
+            place = first / "usage_events_stream" / file.name
+            if not hold:
+                place.hardlink_to(file)
+                continue
+            lines = file.read_bytes().splitlines(keepends=True)
+            last = lines[max(count - hold, 0) :] + last
+            if count > hold:
+                place.write_bytes(b"".join(lines[: count - hold]))
+            hold = max(hold - count, 0)
         for file in whole.glob("*.csv"):
             shutil.copy(file, first)
         for file in [f for f in first.rglob("*") if f.is_file()]:
