@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from headrace.app import App
 from headrace.flow import generate, samples
+from headrace.model.source import Source
+from headrace.ports import Filed, Record
 from tests.kit import Quiet
 
 
@@ -36,7 +38,17 @@ def moments(note: Callable[[], None]) -> None:
     if "kafka" in sys.argv:
         from headrace.adapters.kafka_log import KafkaLog
 
-        around(KafkaLog, "_produce")
+        append = KafkaLog.append
+
+        def call(log: KafkaLog, source: Source, files: Iterable[Filed]) -> Iterator[int]:
+            return append(log, source, ((file, digest, noting(records)) for file, digest, records in files))
+
+        def noting(records: Iterable[Record]) -> Iterator[Record]:
+            for record in records:
+                note()
+                yield record
+
+        KafkaLog.append = call  # type: ignore[method-assign, assignment]
 
 
 def main(folder: str, at: int, *targets: str) -> None:
