@@ -33,6 +33,8 @@ class DuckDBEngine:
             "memory_limit": memory,
             "autoinstall_known_extensions": False,
             "python_enable_replacements": False,  # else a misspelt table is looked for among this program's variables
+            # A COPY that fails while DuckDB 2.0 writes behind it waits for itself for ever (compare duckdb/duckdb#23885).
+            "async_threads": 0,
             "parquet_metadata_cache": True,  # files never change, and each view over them would read their ends again
         }
         if threads:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pyarrow as pa  # boundary: what an engine is offered
@@ -141,6 +142,22 @@ class EngineSuite:
             error = error_of(work)
             assert isinstance(error, ContractError)
             assert error.code == "HR0304"
+
+    def test_a_write_that_fails_in_the_middle_ends_in_an_error(self, tmp_path: Path) -> None:
+        engine = self.make(tmp_path)
+        sql = "SELECT CASE WHEN i < 150000 THEN i ELSE error('stop') END AS i FROM range(150001) AS t(i)"
+        errors: list[Exception] = []
+
+        def fail() -> None:
+            for _ in range(30):  # a race: what hangs does so within a dozen
+                errors.append(error_of(lambda: engine.write(sql, str(tmp_path / "x.parquet"))))
+                errors.append(error_of(lambda: engine.export(sql, str(tmp_path / "x.csv"), "csv")))
+
+        failing = threading.Thread(target=fail, daemon=True)
+        failing.start()
+        failing.join(60)
+        assert not failing.is_alive(), "a write that failed never ended"
+        assert [type(error) for error in errors] == [OutsideError] * 60
 
     def test_a_file_that_is_gone_or_torn_is_an_outside_error(self, tmp_path: Path) -> None:
         engine = self.make(tmp_path)

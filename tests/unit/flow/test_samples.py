@@ -25,8 +25,7 @@ EVENT_COLUMNS = (
 
 
 def runner(threads: int = 2) -> Callable[[str], None]:
-    con = duckdb.connect()
-    con.execute(f"SET threads = {threads}")
+    con = duckdb.connect(config={"threads": threads, "async_threads": 0})  # as DuckDBEngine, and for its reason
     return lambda sql: void(con.execute(sql))
 
 
