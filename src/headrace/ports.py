@@ -53,7 +53,7 @@ class Engine(Protocol):
         ...
 
     def define(self, name: str, sql: str) -> None:
-        """Makes ``name`` a view of a SELECT, replacing one of that name."""
+        """Makes ``name`` a view of a SELECT, replacing one of that name; what is wrong with it may show where it is read."""
         ...
 
     def offer(self, name: str, batches: pa.RecordBatchReader | pa.Table) -> None:

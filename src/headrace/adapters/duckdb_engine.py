@@ -14,6 +14,11 @@ import pyarrow as pa
 from headrace.errors import ContractError, DeclarationError, OutsideError
 
 Row = tuple[Any, ...]
+_NAMES = re.compile(
+    r"""[eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | \$(\w*)\$.*?\$\1\$ | --[^\n]* | /\*.*?\*/ | "((?:[^"]|"")*)" | (\w+)""",
+    re.DOTALL | re.VERBOSE,
+)
+"""Texts and comments of SQL, which name nothing, and what names something: quoted, or bare."""
 PIECE = 12_288
 """Rows of Arrow data that one thread takes at a time."""
 GROUP = 20_480
@@ -42,6 +47,9 @@ class DuckDBEngine:
         if spill:
             config["temp_directory"] = str(spill)
         self._connection = duckdb.connect(config=config)
+        self._views: dict[str, str] = {}
+        self._reads: dict[str, frozenset[str]] = {}  # by view, whatever it may read
+        self._waiting: set[str] = set()  # views that are not made yet
         # Order is what ORDER BY says. Keeping that of the input as well would hold row groups back, until memory is short
         # and one thread does all the work.
         allowed = ", ".join(_text(str(folder)) for folder in folders)
@@ -52,12 +60,18 @@ class DuckDBEngine:
 
     def describe(self, sql: str) -> Sequence[tuple[str, str]]:
         try:
+            self._make(_names(sql))
             return [(row[0], row[1]) for row in self._connection.execute(f"DESCRIBE {sql}").fetchall()]
         except duckdb.Error as error:
             raise DeclarationError("HR0204", _reason(error), help=_hint(error)) from None
 
     def define(self, name: str, sql: str) -> None:
-        self._run(f'CREATE OR REPLACE TEMP VIEW "{name}" AS {sql}')
+        # Made where it is first read: making one costs milliseconds, and most of a project's are not read by most runs.
+        view = name.lower()
+        if self._views.get(view) != sql:
+            self._views[view] = sql
+            self._reads[view] = _names(sql)
+            self._waiting.add(view)
 
     def offer(self, name: str, batches: pa.RecordBatchReader | pa.Table) -> None:
         if isinstance(batches, pa.Table):
@@ -119,11 +133,32 @@ class DuckDBEngine:
     def close(self) -> None:
         self._connection.close()
 
+    def _make(self, names: Iterable[str]) -> None:
+        """Makes the views among ``names`` that are not made yet, and before each those that it reads."""
+        seen: set[str] = set()
+
+        def make(names: Iterable[str]) -> None:
+            for name in sorted(self._reads.keys() & set(names) - seen):
+                seen.add(name)
+                make(self._reads[name])
+                if name in self._waiting:
+                    self._connection.execute(f'CREATE OR REPLACE TEMP VIEW "{name}" AS {self._views[name]}')
+                    self._waiting.remove(name)
+
+        if self._waiting:
+            make(names)
+
     def _run(self, sql: str, values: Sequence[object] = ()) -> Any:
         try:
+            self._make(_names(sql))
             return self._connection.execute(sql, list(values)) if values else self._connection.execute(sql)
         except duckdb.Error as error:
             raise _translated(error) from None
+
+
+def _names(sql: str) -> frozenset[str]:
+    """Whatever a statement may read by name, in lower case; other words of it, too."""
+    return frozenset((found[2] or found[3]).lower() for found in _NAMES.finditer(sql) if found[2] or found[3])
 
 
 def _pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -71,8 +71,6 @@ class Relations:
         self.end = end
         self.contracts = contracts
         self.gold: dict[str, tuple[str, ...]] = {}
-        self._defined = False
-        self._first: dict[str, int] | None = None
         self._datasets: set[str] = set()
         if silver is None:
             found = {name: lake.snapshot(f"silver/{name}") for name in project.sources}
@@ -87,10 +85,6 @@ class Relations:
         references, which are whole where they are joined, have nothing to count."""
         facts = {name for name, source in self.project.sources.items() if source.role == "fact"}
         wanted = None if first is None else {lane: offset for lane, offset in first.items() if source_of(lane) in facts}
-        # Views cost milliseconds each, and most marts ask for the same ones.
-        if self._defined and wanted == self._first:
-            return
-        self._defined, self._first = True, wanted
         for source in self.project.sources.values():
             self.engine.define(source.name, self._clean(source, wanted))
             self.engine.define(source.name + JUDGED, self._judged(source, wanted))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -76,36 +75,6 @@ class _Lake(MemoryLake):
         return super().commit(table, add, keep=keep, base=base, transactions=transactions)
 
 
-class _LazyEngine:
-    """Makes a view when a statement first reads it: most views of a run of the simulator are never read."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._views: dict[str, str] = {}
-        self.scan, self.offer = engine.scan, engine.offer
-
-    def define(self, name: str, sql: str) -> None:
-        self._views[name] = sql
-
-    def keep(self, name: str, sql: str) -> None:
-        self._engine.keep(name, self._ready(sql))
-
-    def rows(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
-        return self._engine.rows(self._ready(sql), values)
-
-    def batches(self, sql: str, size: int = 10_000) -> Iterator[list[Row]]:
-        return self._engine.batches(self._ready(sql), size)
-
-    def write(self, sql: str, path: str) -> int:
-        return self._engine.write(self._ready(sql), path)
-
-    def _ready(self, sql: str) -> str:
-        for name in dict.fromkeys(re.findall(r"\w+", re.sub(r"'[^']*'", "", sql))):
-            if name in self._views:
-                self._engine.define(name, self._ready(self._views.pop(name)))
-        return sql
-
-
 @dataclass
 class Outside:
     """What a schedule borrows: two projects that differ by one query, engines, an observer, a folder for files."""
@@ -122,7 +91,7 @@ class Outside:
     def engine(self) -> Iterator[Engine]:
         engine = self.idle.pop() if self.idle else self.make_engine()
         try:
-            yield _LazyEngine(engine)  # type: ignore[misc]
+            yield engine
         finally:
             self.idle.append(engine)
 
