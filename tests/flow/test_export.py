@@ -75,3 +75,13 @@ def test_a_contract_that_was_edited_is_told(project: ProjectFolder) -> None:
     assert project.app.plan().tables
     project.run()
     assert export(project, "visits")
+
+
+def test_skew_leaves_out_a_mart_that_has_other_parts_than_the_lake(project: ProjectFolder) -> None:
+    looked = ("skew", "daily", "--key", "shop")
+    assert project.command(*looked).returncode == 0
+    edit(project, "marts/daily.sql", "sum(amount) AS revenue", "sum(amount) AS revenue, max(amount) AS dearest")
+    ended = project.command(*looked)
+    assert (ended.returncode, "HR0403" in ended.stderr, "no run has made daily" in ended.stderr) == (3, True, True), (
+        ended
+    )

@@ -33,6 +33,7 @@ class Gold:
         relations = Relations(self.project, self.lake, self.engine, generation.cut, generation.contracts)
         try:
             relations.define()
+            relations.check(self.project.sources)
         except DeclarationError as error:
             raise edited_since("a contract", error.what) from None
         edited = relations.edited(generation) if generation.number else set()

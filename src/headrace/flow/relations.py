@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from headrace.model.mart import Mart
 from headrace.model.project import LoadedProject
@@ -93,6 +93,12 @@ class Relations:
             self.engine.define(VERDICTS, " UNION ALL ".join(counted))
         # Datasets are views over these, and follow them by name.
         self._define_datasets()
+
+    def check(self, names: Iterable[str]) -> None:
+        """Raises DeclarationError HR0204 where the lake has other columns than relations declare, as those were edited since:
+        an engine may look at what is defined only when it is read."""
+        for name in names:
+            self.engine.describe(f'SELECT * FROM "{name}"')
 
     def define_mart(self, mart: Mart, files: tuple[str, ...]) -> None:
         """Makes a mart's finished values readable by its name, and its merged parts as ``<name>__parts``."""

@@ -68,6 +68,7 @@ def _define(project: LoadedProject, lake: Lake, engine: Engine) -> set[str]:
     relations = Relations(project, lake, engine, end, {}, files)
     try:
         relations.define()
+        relations.check(project.sources)
     except DeclarationError as error:
         raise edited_since("a contract", error.what) from None
     made = set(files)
@@ -75,8 +76,9 @@ def _define(project: LoadedProject, lake: Lake, engine: Engine) -> set[str]:
         gold = lake.snapshot(f"gold/{mart.name}")
         if gold is None:
             continue
+        relations.define_mart(mart, gold.files)
         try:
-            relations.define_mart(mart, gold.files)
+            relations.check([mart.name])
         except DeclarationError:
             continue  # edited since: its parts are other ones than those that were computed
         made.add(mart.name)
