@@ -171,7 +171,7 @@ class Feed(Protocol):
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether the worker takes part in its group, and all that the log has of these lanes was given."""
+        """Whether the worker takes part in its group, and all that the log has now of these lanes was given."""
         ...
 
     def poll(self, wait: float) -> Sequence[Arrival]:

@@ -440,12 +440,12 @@ class KafkaLog:
 @dataclass(slots=True)
 class Came:
     """One batch of a feed, by partition: messages as tables, some of them as they are, and the offset that comes next.
-    ``ended`` are those that have no more."""
+    ``ended`` are those that had no more at an offset."""
 
     tables: dict[Place, pa.Table] = field(default_factory=dict)
     marked: dict[Place, list[Message]] = field(default_factory=dict)
     ends: dict[Place, int] = field(default_factory=dict)
-    ended: set[Place] = field(default_factory=set)
+    ended: dict[Place, int] = field(default_factory=dict)
     errors: list[tuple[Place, KafkaError]] = field(default_factory=list)
 
 
@@ -459,7 +459,8 @@ class KafkaFeed:
         self._sources = {source.topic: source for source in sources}
         self._start = start
         self._lanes: dict[Place, str] = {}
-        self._ended: set[Place] = set()
+        self._ended: dict[Place, int] = {}
+        """The offset up to which nothing is missing, by partition that had no more when it was last looked at."""
         self._marked: dict[str, list[Message]] = {}
         """By lane, some messages of the last poll, the last one among them."""
         self._takes_part = False
@@ -484,7 +485,11 @@ class KafkaFeed:
 
     @property
     def is_caught_up(self) -> bool:
-        return self._takes_part and self._ended.issuperset(self._lanes)
+        if not self._takes_part or not self._ended.keys() >= self._lanes.keys():
+            return False
+        # What was taken ahead may be as old as the last poll: the end is asked for now.
+        extents = self._log.extents([TopicPartition(*place) for place in self._lanes])
+        return all(self._ended[place] >= end for place, (_, end) in extents.items())
 
     def poll(self, wait: float) -> Sequence[Arrival]:
         came = self._taken_ahead(wait)
@@ -503,7 +508,9 @@ class KafkaFeed:
                     raise self._gone(place)
             elif error.fatal() or error.code() not in _PASSING:
                 raise OutsideError("HR0412", f"the log: {error.str()}", retry=True, help="headrace doctor")
-        self._ended = (self._ended - came.tables.keys()) | came.ended
+        for place in came.tables:
+            self._ended.pop(place, None)
+        self._ended |= came.ended
         self._marked = {self._lanes[place]: found for place, found in came.marked.items() if place in self._lanes}
         arrivals = []
         for place, end in came.ends.items():
@@ -579,11 +586,10 @@ class KafkaFeed:
             if error is None:
                 if place not in taken:
                     taken[place] = []
-                    came.ended.discard(place)
+                    came.ended.pop(place, None)
                 taken[place].append(message)
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
-                came.ends[place] = message.offset() or 0
-                came.ended.add(place)
+                came.ends[place] = came.ended[place] = message.offset() or 0
             else:
                 came.errors.append((place, error))
         for place, found in taken.items():
@@ -643,7 +649,7 @@ class KafkaFeed:
     def _end(self, places: Sequence[Place]) -> None:
         for place in places:
             self._lanes.pop(place, None)
-            self._ended.discard(place)
+            self._ended.pop(place, None)
             self._revoked.add(place)
 
     def _is_renewed(self) -> bool:
